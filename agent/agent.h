@@ -1,0 +1,48 @@
+/* The owner of everything in pgjolt-agent: loop, journal, experiments, server. */
+#pragma once
+
+#include <stdint.h>
+#include <systemd/sd-event.h>
+#include "core/err.h"
+#include "core/wire.h"
+#include "experiment/experiment.h"
+#include "fault/fault.h"
+
+struct api_server;
+struct event_log;
+
+struct agent_config {
+	char *socket_path;	/* default /run/pgjolt/agent.sock */
+	char *journal_path;	/* default /var/lib/pgjolt/journal */
+	char *node_name;	/* default: host name */
+	char *listen;		/* ADDRESS:PORT for mutual TLS; NULL: none */
+	char *tls_cert, *tls_key, *tls_ca;	/* PEM files; all three with listen */
+	char **tls_allowed_names;		/* subject CNs or SANs that may call; NULL: any of the CA's */
+	char *halt_at;		/* crash tests */
+	pid_t owner;		/* leave when this process ends (pgjolt started us); 0: stay */
+	struct experiment_limits limits;
+};
+
+struct agent {
+	struct agent_config config;
+	sd_event *event;
+	struct node node;
+	struct journal *journal;
+	struct experiments *experiments;
+	struct event_log *events;	/* ring of the last 4096, and its followers */
+	struct api_server *server;
+	char *boot_id;
+	struct capability *capabilities;	/* probed once at start, again on POST /v1/probe */
+	size_t n_capabilities;
+};
+
+/* Takes over what config points to. Probes, replays the journal, listens, tells systemd READY. */
+int agent_new(struct agent_config *config, struct agent **ret, struct err **err);
+/* Until SIGTERM/SIGINT; ends every experiment before it returns. */
+int agent_run(struct agent *a, struct err **err);
+/* Takes half-built objects. */
+void agent_free(struct agent *a);
+DEFINE_CLEANUP(struct agent, agent_free)
+
+/* Caller frees. */
+struct node_info *agent_describe(const struct agent *a);

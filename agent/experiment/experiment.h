@@ -1,0 +1,63 @@
+/*
+ * Experiments: one fault on one instance, and its state machine
+ *
+ *   new -> armed -> firing -> active -> reverting -> verifying -> clean
+ *   new -> refused (before the journal);  reverting|verifying -> stuck -> reverting (retried)
+ *   armed|firing -> reverting too.
+ *
+ * One setter changes the state; it stamps the time, tells the listener and drops the timers that
+ * the new state cannot have. Duration and lease run from arming on (lease) and firing on (duration).
+ */
+#pragma once
+
+#include <systemd/sd-event.h>
+#include "core/wire.h"
+#include "experiment/journal.h"
+#include "fault/fault.h"
+
+struct experiment;
+struct experiments;	/* all of a node */
+
+/* What an agent enforces whatever it is asked. */
+struct experiment_limits {
+	uint64_t duration_max_ms;	/* default 1 h */
+	uint64_t lease_max_ms;		/* default 60 s */
+	unsigned concurrent_max;	/* default 32 */
+	unsigned instances_of_cluster_max;	/* with active or armed faults at once; 0: no limit */
+	char **faults_allowed;		/* NULL: all */
+	char **clusters_allowed;	/* NULL: all; names or globs of instance_info.name */
+};
+
+/* Called for every event (state changes, errors); the callee copies. */
+typedef void (*experiment_listener)(const struct agent_event *e, void *data);
+
+int experiments_new(const struct node *node, struct journal *journal,
+	const struct experiment_limits *limits, experiment_listener listener, void *data,
+	struct experiments **ret, struct err **err);
+/* Ends every experiment first (END_SHUTDOWN). */
+void experiments_free(struct experiments *all);
+
+/* Reverts what the journal holds. Called once before the first arm. 0 also when some are stuck:
+ * those are kept, retried, and experiments_accepting() says why. */
+int experiments_replay(struct experiments *all, struct err **err);
+/* Synchronous tries, with a bounded number of retries, for `revert-all`. Returns how many are left. */
+int experiments_revert_all(struct experiments *all, enum end_reason reason, size_t *ret_left,
+	struct err **err);
+bool experiments_accepting(const struct experiments *all, const char **ret_reason);
+
+/* Validates, resolves the instance, checks limits, arms the driver, writes the journal.
+ * The same id with the same body again answers with what is there (safe to retry). */
+int experiment_arm(struct experiments *all, const struct arm_request *request,
+	struct experiment **ret, struct err **err);
+/* Idempotent once active. -ESTALE when the target is gone or the lease has ended. */
+int experiment_fire(struct experiment *e, struct err **err);
+int experiment_renew(struct experiment *e, uint64_t lease_ms, struct err **err);
+/* Starts the end; the state is clean (or stuck) on return for all drivers of today. Idempotent. */
+int experiment_revert(struct experiment *e, enum end_reason reason, struct err **err);
+
+int experiments_find(struct experiments *all, const char *id, struct experiment **ret,
+	struct err **err);
+/* Includes the last 256 that ended. Borrowed pointers, in order of creation; caller frees the array. */
+int experiments_list(struct experiments *all, struct experiment ***ret, size_t *ret_count);
+/* Caller frees. */
+struct experiment_info *experiment_describe(struct experiment *e);

@@ -1,0 +1,25 @@
+/*
+ * Control groups, v2, v1 and hybrid (cgroups(7), Documentation/admin-guide/cgroup-v2.rst). A path is
+ * that of the group below its hierarchy's root ("/kubepods/.../ID"); mount points come from
+ * /proc/self/mountinfo.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include "core/err.h"
+#include "kernel/proc.h"
+
+/* Path of the v2 group of a process (or of the v1 freezer/systemd one where there is no v2). */
+int cgroup_of(pid_t pid, char **ret, struct err **err);
+/* Processes of the group and of those below it, caller frees. */
+int cgroup_processes(const char *path, struct proc_id **ret, size_t *ret_count, struct err **err);
+
+/* The file that freezes this group: v2 cgroup.freeze, else v1 freezer.state; -EOPNOTSUPP. */
+int cgroup_freezer(const char *path, char **ret_file, struct err **err);
+/* Writes and waits (bounded, 2 s) until cgroup.events / freezer.state says so. */
+int cgroup_freeze(const char *file, bool freeze, struct err **err);
+/* A group that is gone is not frozen. */
+int cgroup_is_frozen(const char *file, bool *ret, struct err **err);

@@ -1,0 +1,19 @@
+/*
+ * sched_cls programs on an interface as tcx links (Linux 6.6, include/uapi/linux/bpf.h
+ * BPF_TCX_INGRESS/EGRESS). A link appends its program to the chain; closing the descriptor detaches
+ * it: held. libbpf 1.1 predates tcx but its bpf_link_create() passes the types through.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include "core/err.h"
+
+enum tcx_direction { TCX_INGRESS, TCX_EGRESS, TCX_DIRECTION_MAX };
+
+/* Appends to the end of the chain. Must run in the interface's namespace (netns_run). */
+int tcx_attach(int prog_fd, int ifindex, enum tcx_direction direction, int *ret_link_fd,
+	struct err **err);
+
+/* Tries it for real on a pair of veths in a namespace of its own, leaves nothing; caches.
+ * 0, or -EOPNOTSUPP with what is missing. */
+int tcx_supported(struct err **err);
