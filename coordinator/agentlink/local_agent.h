@@ -1,0 +1,16 @@
+/* A node-local drill needs no other step: if no agent answers on the default socket, pgjolt starts
+ * one for its own duration (pgjolt-agent beside itself or in PATH), with a socket and journal of the
+ * usual places and --owner-pid, so that it leaves, reverting, when we end in whatever way. */
+#pragma once
+
+#include <sys/types.h>
+#include "core/err.h"
+
+struct local_agent;
+
+/* 0 with *ret NULL when an agent answers already. -EACCES when we are not root. */
+int local_agent_ensure(const char *socket_path, struct local_agent **ret, struct err **err);
+/* SIGTERM, waits (bounded) for it to revert and leave. Returns its exit status; 5: could not revert. */
+int local_agent_stop(struct local_agent *a);
+/* pidfd; readable when the agent has ended. */
+int local_agent_pidfd(const struct local_agent *a);

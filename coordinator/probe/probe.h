@@ -1,0 +1,47 @@
+/*
+ * The probes: writers and readers that watch a cluster as its clients do, by asynchronous libpq on
+ * the loop. Fresh and long-lived sessions; through the clients' way (multi-host,
+ * target_session_attrs=read-write) and straight to each instance. Attempts go to the ledger before
+ * they are sent and when their outcome is known, and to the run's record.
+ */
+#pragma once
+
+#include <systemd/sd-event.h>
+#include "core/err.h"
+#include "run/run_record.h"
+
+struct probes;
+struct ledger;
+
+struct probe_options {
+	const char *conninfo;		/* extra libpq settings; NULL: the environment alone */
+	uint64_t interval_ns;		/* long-lived sessions; default 10 ms */
+	uint64_t fresh_interval_ns;	/* default 100 ms */
+	uint64_t poll_interval_ns;	/* state of each instance; default 50 ms */
+	uint64_t statement_timeout_ns;	/* outcome UNKNOWN after it; default 2 s */
+	uint64_t connect_timeout_ns;	/* a host; default 1 s */
+	bool keep;			/* leave the schema in place */
+	bool straight;			/* also straight to each instance (default) */
+};
+
+/* Called for each attempt and observation as it is added to the record. */
+struct probe_listener {
+	void (*attempt)(const struct attempt *a, void *data);
+	void (*observation)(const struct observation *o, void *data);
+	void *data;
+};
+
+/* Schema pgjolt_probe in the database, table ledger (run, client, sequence) primary key, made
+ * through the clients' way. Runs the loop. Fails with libpq's words, never with a password. */
+int probes_prepare(sd_event *event, struct run_record *record, const struct probe_options *o,
+	struct err **err);
+/* folder: where the ledger file goes. Clients are added to the record. */
+int probes_start(sd_event *event, struct run_record *record, const struct probe_options *o,
+	const char *folder, const struct probe_listener *listener, struct probes **ret,
+	struct err **err);
+/* No new attempts; waits (bounded) for outstanding ones: UNKNOWN. */
+void probes_stop(struct probes *p);
+/* After the heal: reads the ledger's rows back through the clients' way and compares: fills
+ * record->ledger. Removes the schema unless keep. Runs the loop. */
+int probes_check(struct probes *p, struct err **err);
+void probes_free(struct probes *p);
