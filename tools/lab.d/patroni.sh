@@ -42,6 +42,7 @@ bootstrap:
         wal_sender_timeout: 5s
         wal_receiver_timeout: 5s
         wal_receiver_status_interval: 1s
+        wal_retrieve_retry_interval: 1s
         tcp_user_timeout: 5s
         tcp_keepalives_idle: 2
         tcp_keepalives_interval: 1
