@@ -42,7 +42,7 @@ net_namespaces() { # of all that is in the lab's cgroup
 }
 
 left() { # what is on the machine of this lab; $1: network namespaces that it had
-	local ns
+	local ns f
 
 	ls -d "/sys/class/net/pj-$LAB" 2>/dev/null
 	ls -d "/run/pgjolt-lab/$LAB"* "/var/tmp/pgjolt-lab/$LAB" 2>/dev/null
@@ -50,7 +50,9 @@ left() { # what is on the machine of this lab; $1: network namespaces that it ha
 	find /sys/fs/cgroup -type d -path "*/pgjolt-lab/$LAB*" 2>/dev/null
 	losetup -l -n -O BACK-FILE | grep -F "/pgjolt-lab/$LAB/"
 	cat /proc/[0-9]*/mountinfo 2>/dev/null | grep -F "pgjolt-lab/$LAB/"
-	grep -slF "pgjolt-lab/$LAB/" /proc/[0-9]*/cgroup /proc/[0-9]*/cmdline
+	for f in $(grep -slF "pgjolt-lab/$LAB/" /proc/[0-9]*/cgroup /proc/[0-9]*/cmdline); do # but zombies are dead
+		grep -qs '^State:.*zombie' "${f%/*}/status" || [ ! -e "${f%/*}" ] || echo "$f"
+	done
 	ip -4 -o addr show | grep -F " pj-$LAB "
 	for ns in ${1:-}; do
 		ls -l /proc/[0-9]*/ns/net 2>/dev/null | grep -F "$ns"
@@ -162,8 +164,8 @@ check_killed_up() {
 		"$source_dir/tools/lab" up >/dev/null 2>&1 &
 		up=$!
 		sleep $delay
-		kill -KILL $up
-		wait $up 2>/dev/null
+		kill -KILL $up 2>/dev/null
+		{ wait $up; } 2>/dev/null
 		spaces=$(net_namespaces)
 		lab down >"$work/down" 2>&1
 		check "down $delay s after up, which was killed" "$? $(grep -c 'still there' "$work/down")" "0 0"
@@ -181,7 +183,7 @@ check_up_after_crash() {
 	check "an up beside another is refused" $? 3
 	lab down >/dev/null
 	check "down ends an up that is under way" $? 0
-	wait $up
+	{ wait $up; } 2>/dev/null
 	check "and that up fails" "$([ $? != 0 ] && echo yes)" yes
 	check "nothing is left" "$(left)" ""
 
