@@ -44,5 +44,8 @@ int agent_run(struct agent *a, struct err **err);
 void agent_free(struct agent *a);
 DEFINE_CLEANUP(struct agent, agent_free)
 
+/* Asks every driver again what this node can do (POST /v1/probe); on failure the old answers stay. */
+int agent_probe(struct agent *a, struct err **err);
+
 /* Caller frees. */
 struct node_info *agent_describe(const struct agent *a);
