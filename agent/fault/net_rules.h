@@ -1,4 +1,4 @@
-/* Peers, ports, protocol and direction of a network fault, as the rows that its BPF program reads
+/* Peers, ports and protocol of a network fault, as the rows that its BPF program reads
  * (bpf/net_match.h). Shared by net-partition and net-shape. */
 #pragma once
 
@@ -7,12 +7,18 @@
 #include "core/param.h"
 
 struct net_rules {
-	struct net_rule *rules;	/* one or more a peer */
-	size_t count;		/* at most NET_RULES_MAX */
-	char **labels;		/* by net_rule.label: what evidence is counted under */
+	struct net_rule *rules;	     /* one or more a peer, linked by `next` */
+	struct net_prefix *prefixes; /* of each rule */
+	size_t count;		     /* at most NET_RULES_MAX */
+	char **labels;		     /* by net_rule.label: what evidence is counted under */
 	size_t n_labels;
 };
 
 void net_rules_done(struct net_rules *r);
-/* From the parameters "peers", "ports", "protocol". -EINVAL when there are too many. */
+/* From the parameters "peers", "ports", "protocol" (those that the fault has). A peer with ports of
+ * its own keeps them, "ports" is for the others. -EINVAL when there are too many. */
 int net_rules_from_params(const struct params *p, struct net_rules *ret, struct err **err);
+/* Before loading: into the skeleton's rodata->net_rules, NET_RULES_MAX rows. */
+void net_rules_copy(const struct net_rules *r, struct net_rule *rows);
+/* After loading: into the map net_prefixes. */
+int net_rules_fill(const struct net_rules *r, int prefixes_fd, struct err **err);

@@ -14,6 +14,6 @@ enum tcx_direction { TCX_INGRESS, TCX_EGRESS, TCX_DIRECTION_MAX };
 int tcx_attach(int prog_fd, int ifindex, enum tcx_direction direction, int *ret_link_fd,
 	struct err **err);
 
-/* Tries it for real on a pair of veths in a namespace of its own, leaves nothing; caches.
- * 0, or -EOPNOTSUPP with what is missing. */
+/* Tries it for real on the loopback of a namespace of its own, which ends with the try; caches a
+ * yes. 0, or -EOPNOTSUPP with what is missing (kernel, capability). */
 int tcx_supported(struct err **err);

@@ -1,0 +1,101 @@
+#include "fault/net_target.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "bpf/net_match.h"
+#include "core/cleanup.h"
+#include "kernel/netns.h"
+#include "kernel/proc.h"
+
+void net_target_done(struct net_target *t)
+{
+	closep(&t->netns_fd);
+	free(t->links);
+	*t = (struct net_target){.netns_fd = -1};
+}
+
+/* The agent's own namespace, or that of the machine's init where the agent can see it. */
+static int refuse_node_network(const struct instance_info *i, uint64_t netns, struct err **err)
+{
+	_cleanup_close_ int init_fd = -1;
+	uint64_t own, init = 0;
+	int r = netns_own_inode(&own, err);
+
+	if (r < 0)
+		return r;
+	if (netns_open(1, &init_fd, NULL) == 0) {
+		r = netns_inode(init_fd, &init, err);
+		if (r < 0)
+			return r;
+	}
+	if (i->host_network || netns == own || netns == init)
+		return err_set(err, EPERM, "%s is in the node's own network, which is never touched",
+			i->name);
+	return 0;
+}
+
+/* Keeps those that a fault may act on. */
+static size_t filter_links(struct link_info *links, size_t n)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (!links[i].loopback && !link_is_our_tap(&links[i]))
+			links[kept++] = links[i];
+	return kept;
+}
+
+int net_target_open(const struct instance_info *i, struct net_target *ret, struct err **err)
+{
+	const struct proc_id id = {i->pid, i->start_ticks};
+	_cleanup_(net_target_done) struct net_target t = {.netns_fd = -1};
+	int r;
+
+	r = netns_open(i->pid, &t.netns_fd, err);
+	/* Opened first, checked after: then the namespace is that of this very process. */
+	if (!proc_is_alive(&id))
+		return err_set(err, ESTALE, "%s (pid %d) is gone", i->name, (int)i->pid);
+	if (r < 0)
+		return r;
+	r = netns_inode(t.netns_fd, &t.netns, err);
+	if (r < 0)
+		return r;
+	r = refuse_node_network(i, t.netns, err);
+	if (r < 0)
+		return r;
+	r = link_list(t.netns_fd, &t.links, &t.n_links, err);
+	if (r < 0)
+		return r;
+	t.n_links = filter_links(t.links, t.n_links);
+	if (t.n_links == 0)
+		return err_set(err, EOPNOTSUPP, "%s has no network interface but loopback", i->name);
+	*ret = t;
+	t = (struct net_target){.netns_fd = -1};
+	return 0;
+}
+
+/* Positions only have to grow among programs that live at once, so they begin anew when none does.
+ * Process-wide, as the chains are ours alone; control thread only. */
+static struct {
+	uint32_t last, taken;
+} positions;
+
+int net_position_take(uint32_t *ret, struct err **err)
+{
+	if (positions.taken == 0)
+		positions.last = 0;
+	if (positions.last >= NET_POSITION_MAX)
+		return err_set(err, EBUSY,
+			"all %u positions of network faults were used; end those that are active",
+			NET_POSITION_MAX);
+	positions.taken++;
+	*ret = ++positions.last;
+	return 0;
+}
+
+void net_position_drop(uint32_t position)
+{
+	if (position != 0 && positions.taken > 0)
+		positions.taken--;
+}

@@ -1,0 +1,27 @@
+/* The place where a network fault acts: an instance's interfaces, and the order of the programs on
+ * them. Shared by net-partition and net-shape. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include "core/err.h"
+#include "core/wire.h"
+#include "kernel/link.h"
+
+struct net_target {
+	int netns_fd;
+	uint64_t netns;		 /* inode */
+	struct link_info *links; /* without loopback and without our own TAPs; at least one */
+	size_t n_links;
+};
+
+void net_target_done(struct net_target *t);
+/* -ESTALE when the instance is gone, -EPERM for the node's own network, -EOPNOTSUPP where there is
+ * no interface but loopback. */
+int net_target_open(const struct instance_info *i, struct net_target *ret, struct err **err);
+
+/* Position of a program that is attached next, above all that are attached now (1 to
+ * NET_POSITION_MAX): the marks of delay lines are compared with it. Control thread only. -EBUSY
+ * when there are no more until those in use are dropped. */
+int net_position_take(uint32_t *ret, struct err **err);
+void net_position_drop(uint32_t position);
