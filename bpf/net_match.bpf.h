@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0 OR BSD-2-Clause) */
 /* The matcher of the network faults: parses a frame once and finds its first rule. Verifies from
- * Linux 5.10 on (bounded loops only). Include it from one program file: it defines the maps. */
+ * Linux 5.13 on (bounded loops, global functions with pointers). Include it from one program file: it defines the maps. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -23,6 +23,9 @@
 #define NET_ICMPV6_IS_LINK(type) (((type) >= 130 && (type) <= 137) || (type) == 143)
 
 const volatile struct net_rule net_rules[NET_RULES_MAX];
+/* The longest way from any rule over `next`. A constant to the verifier, which so walks the loop no
+ * further than these rules need: the time to load is that of the rules given, not of the limit. */
+const volatile __u32 net_rules_depth = NET_RULES_MAX;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -90,25 +93,26 @@ static __always_inline int net_parse_ipv4(struct __sk_buff *skb, struct net_pack
 }
 
 /* Walks the extension headers. Past the bound the packet is one of an unknown protocol: it is still
- * matched by its address. */
-static __always_inline void net_walk_ipv6(struct __sk_buff *skb, struct net_packet *p)
+ * matched by its address. A global function: the verifier walks it once, by itself. */
+__noinline int net_walk_ipv6(struct __sk_buff *skb, struct net_packet *p)
 {
-#pragma unroll
+	if (!p)
+		return 0;
 	for (int i = 0; i < NET_IPV6_HEADERS; i++) {
 		__u8 head[4];
 		__u8 type = p->protocol;
 
 		if (type != IPPROTO_HOPOPTS && type != IPPROTO_ROUTING &&
 			type != IPPROTO_DSTOPTS && type != IPPROTO_FRAGMENT && type != IPPROTO_AH)
-			return;
+			return 0;
 		if (bpf_skb_load_bytes(skb, p->l4, head, sizeof(head)))
-			return;
+			return 0;
 		p->protocol = head[0];
 		if (type == IPPROTO_FRAGMENT) {
 			p->l4 += 8;
 			if (head[2] || head[3] & 0xf8) {
 				p->later_fragment = true;
-				return;
+				return 0;
 			}
 		} else if (type == IPPROTO_AH) {
 			p->l4 += (head[1] + 2u) * 4;
@@ -116,6 +120,7 @@ static __always_inline void net_walk_ipv6(struct __sk_buff *skb, struct net_pack
 			p->l4 += (head[1] + 1u) * 8;
 		}
 	}
+	return 0;
 }
 
 static __always_inline int net_parse_ipv6(struct __sk_buff *skb, struct net_packet *p,
@@ -185,23 +190,33 @@ static __always_inline bool net_rule_matches(const volatile struct net_rule *rul
 		(p->ports[1] >= low && p->ports[1] <= high));
 }
 
-/* Label of the first rule that matches, most specific prefix first; -1: none. */
-static __always_inline int net_match(const struct net_packet *p)
+/* Label of the first rule from `i` on that matches; -1: none. A global function: the verifier walks
+ * its loop once, not once for each way that led here. */
+__noinline int net_match_from(const struct net_packet *p, __u32 i)
 {
-	const __u32 *first = bpf_map_lookup_elem(&net_prefixes, &p->remote);
-	__u32 i;
+	const __u32 depth = net_rules_depth;
 
-	if (!first)
+	if (!p)
 		return -1;
-	i = *first;
-	for (int n = 0; n < NET_RULES_MAX; n++) {
+	for (__u32 n = 0; n < depth && n < NET_RULES_MAX; n++) {
 		if (i >= NET_RULES_MAX)
 			return -1;
+		/* The verifier must see the bound on the very register that indexes. */
+		asm volatile("" : "+r"(i));
+		i &= NET_RULES_MAX - 1;
 		if (net_rule_matches(&net_rules[i], p))
 			return net_rules[i].label;
 		i = net_rules[i].next;
 	}
 	return -1;
+}
+
+/* Label of the first rule that matches, most specific prefix first; -1: none. */
+static __always_inline int net_match(const struct net_packet *p)
+{
+	const __u32 *first = bpf_map_lookup_elem(&net_prefixes, &p->remote);
+
+	return first ? net_match_from(p, *first) : -1;
 }
 
 /* Is it a frame that a delay line at or past this position has put back? */

@@ -122,6 +122,20 @@ static uint16_t next_of(const struct net_rules *r, size_t i)
 	return closest == r->count ? NET_RULE_END : (uint16_t)closest;
 }
 
+static void link_rules(struct net_rules *r)
+{
+	for (size_t i = 0; i < r->count; i++)
+		r->rules[i].next = next_of(r, i);
+	for (size_t i = 0; i < r->count; i++) {
+		uint32_t depth = 0;
+
+		for (uint16_t j = (uint16_t)i; j != NET_RULE_END; j = r->rules[j].next)
+			depth++;
+		if (depth > r->depth)
+			r->depth = depth;
+	}
+}
+
 static uint16_t label_index(struct net_rules *r, const char *label)
 {
 	for (size_t i = 0; i < r->n_labels; i++)
@@ -196,8 +210,7 @@ int net_rules_from_params(const struct params *p, struct net_rules *ret, struct 
 		for (size_t j = 0; j < ports->count; j++)
 			add_rule(&r, peer, &ports->peers[j], protocol);
 	}
-	for (size_t i = 0; i < r.count; i++)
-		r.rules[i].next = next_of(&r, i);
+	link_rules(&r);
 	*ret = r;
 	return 0;
 }

@@ -10,6 +10,7 @@ struct net_rules {
 	struct net_rule *rules;	     /* one or more a peer, linked by `next` */
 	struct net_prefix *prefixes; /* of each rule */
 	size_t count;		     /* at most NET_RULES_MAX */
+	uint32_t depth;		     /* longest way over `next`: into rodata->net_rules_depth */
 	char **labels;		     /* by net_rule.label: what evidence is counted under */
 	size_t n_labels;
 };
@@ -18,7 +19,8 @@ void net_rules_done(struct net_rules *r);
 /* From the parameters "peers", "ports", "protocol" (those that the fault has). A peer with ports of
  * its own keeps them, "ports" is for the others. -EINVAL when there are too many. */
 int net_rules_from_params(const struct params *p, struct net_rules *ret, struct err **err);
-/* Before loading: into the skeleton's rodata->net_rules, NET_RULES_MAX rows. */
+/* Before loading: into the skeleton's rodata->net_rules, NET_RULES_MAX rows. Set
+ * rodata->net_rules_depth as well. */
 void net_rules_copy(const struct net_rules *r, struct net_rule *rows);
 /* After loading: into the map net_prefixes. */
 int net_rules_fill(const struct net_rules *r, int prefixes_fd, struct err **err);
