@@ -14,18 +14,21 @@
 #pragma once
 
 #include <stdarg.h>
+#include <stddef.h>
 #include "core/cleanup.h"
 
 struct err {
 	int code;	/* negative errno */
 	char *text;	/* never NULL */
+	size_t place;	/* leading bytes of text that are a place in a document; json_err_at() */
 };
 
 void err_free(struct err *e);
 DEFINE_CLEANUP(struct err, err_free)
 #define _cleanup_err_ _cleanup_(err_freep)
 
-/* Sets *ret (if ret is not NULL; an error already there is replaced) and returns -|code|. */
+/* Sets *ret (if ret is not NULL; an error already there is replaced, after its
+ * words have been used if they are an argument) and returns -|code|. */
 int err_set(struct err **ret, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 

@@ -22,7 +22,7 @@ static inline void json_deletep(cJSON **p)
 enum json_type {
 	JSON_STRING,	/* char *, allocated; the old value is freed */
 	JSON_BOOL,	/* bool */
-	JSON_UINT64,	/* uint64_t: a whole number from 0 to 2^53, or a decimal string beyond */
+	JSON_UINT64,	/* uint64_t: a whole number below 2^53 (RFC 7493), or a decimal string */
 	JSON_INT64,	/* int64_t, likewise */
 	JSON_UINT32,	/* uint32_t */
 	JSON_UINT16,	/* uint16_t */
@@ -49,7 +49,11 @@ struct json_field {
 
 enum json_strictness { JSON_REFUSE_UNKNOWN, JSON_ALLOW_UNKNOWN };
 
-/* The whole text must be one document; -EINVAL with the byte's place. Caller deletes *ret. */
+/* Arrays and objects inside one another; more is refused. */
+#define JSON_DEPTH_MAX 64
+
+/* The whole text must be one document (RFC 8259, UTF-8, no "\u0000" since strings here end there);
+ * -EINVAL with the byte's place, or with the key's for a duplicate one. Caller deletes *ret. */
 int json_parse(const char *text, size_t length, cJSON **ret, struct err **err);
 
 /* Fills *object (whose members must be initialised, so that old values can be freed). On failure
@@ -57,9 +61,21 @@ int json_parse(const char *text, size_t length, cJSON **ret, struct err **err);
 int json_dispatch(const cJSON *json, const struct json_field *fields, void *object,
 	enum json_strictness strictness, struct err **err);
 
+/* Puts a place before the words of *err, joining it to one that is there: "params" before
+ * "delay: expected ..." gives "params.delay: expected ...". For JSON_CUSTOM parsers. Returns -|code|. */
+int json_err_at(struct err **err, int code, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* "an object", "a string", ...: the type of an item for a message. NULL: "nothing". */
+const char *json_type_name(const cJSON *item);
+/* Member of an object by its exact name (cJSON's own ignores case); NULL when absent or null. */
+const cJSON *json_get(const cJSON *object, const char *name);
+/* An array's strings, as JSON_STRV does. */
+int json_to_strv(const cJSON *item, char ***ret, struct err **err);
+
 /* Writing: never fail but for memory, which aborts (log + abort): a half message is worse. */
 void json_add_string(cJSON *o, const char *name, const char *value);	/* NULL: null */
-void json_add_uint(cJSON *o, const char *name, uint64_t value);	/* > 2^53: a string */
+void json_add_uint(cJSON *o, const char *name, uint64_t value);	/* from 2^53 on: a string */
 void json_add_int(cJSON *o, const char *name, int64_t value);
 void json_add_bool(cJSON *o, const char *name, bool value);
 void json_add_double(cJSON *o, const char *name, double value);	/* NaN/inf: null */
@@ -71,7 +87,8 @@ void json_append(cJSON *array, cJSON *item);				/* takes item */
 cJSON *json_object(void);
 cJSON *json_array(void);
 
-/* Caller frees. */
+/* Always valid UTF-8 (a byte that is not becomes U+FFFD), numbers exact (cJSON's own printer rounds
+ * whole ones above 10^15). Caller frees. */
 char *json_print(const cJSON *json);
 char *json_print_pretty(const cJSON *json);
 

@@ -1,8 +1,9 @@
 /*
  * Amounts with units, as people write them. Parsing is strict: no sign, no trailing text, overflow
- * and NaN refused. Each parser returns 0 or -EINVAL with words that say what was given and what is
- * allowed; *ret is untouched on failure. Each formatter gives the shortest text that parses back to
- * the same value.
+ * and NaN refused. Arithmetic is exact; what is finer than 1 ns or 1 ppm is refused, a fraction of a byte or
+ * bit is rounded. Each parser returns 0 or -EINVAL with words that say what was given and what is
+ * allowed; *ret is untouched on failure. Each formatter gives a short text that parses back to the
+ * same value.
  */
 #pragma once
 
