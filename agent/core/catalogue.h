@@ -49,11 +49,11 @@ extern const struct fault_spec fault_proc_freeze;
 const struct fault_spec *const *catalogue_faults(void);
 /* -EINVAL with the nearest name for an unknown one. */
 int catalogue_find(const char *name, const struct fault_spec **ret, struct err **err);
-/* Page of a fault for a terminal (width columns); caller frees. */
+/* Page of a fault for a terminal (80 columns); caller frees. */
 char *catalogue_help(const struct fault_spec *spec);
 /* docs/faults/NAME.md; caller frees. */
 char *catalogue_markdown(const struct fault_spec *spec);
 /* The same as data. Caller deletes. */
 cJSON *catalogue_json(const struct fault_spec *spec);
-/* "100us..10m", "0%..100%", "drop|reject"; caller frees. */
+/* "100us..10m", "0%..100%", "drop|reject", "at least 1", "" where anything goes; caller frees. */
 char *param_range_text(const struct param_spec *p);

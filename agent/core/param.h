@@ -10,6 +10,7 @@
 #include "core/err.h"
 #include "core/json.h"
 #include "core/peer.h"
+#include "core/units.h"
 
 enum param_type {
 	PARAM_BOOL,
@@ -21,7 +22,7 @@ enum param_type {
 	PARAM_ENUM,		/* index into choices */
 	PARAM_SIGNAL,		/* "KILL", "SIGKILL" or a number -> signal number */
 	PARAM_TEXT,
-	PARAM_TEXTS,		/* list of text; a single string is a list of one; "a,b" is two */
+	PARAM_TEXTS,		/* list of text; a single string is a list, cut at its commas */
 	PARAM_PEERS,		/* list of peer texts, core/peer.h */
 	PARAM_PORTS,		/* "5432,8000-8010": list of ranges, as peers with only ports set */
 	PARAM_TYPE_MAX,
@@ -46,6 +47,10 @@ struct param_value {
 	struct peer_list peers;		/* PARAM_PEERS, PARAM_PORTS */
 };
 
+/* A number of a scalar parameter as text that parses back ("20ms", "12.5%", "KILL"). */
+char *param_number_format(const struct param_spec *p, uint64_t number,
+	char buf[static UNITS_TEXT_MAX]);
+
 struct fault_spec;
 
 struct params {
@@ -60,6 +65,10 @@ DEFINE_CLEANUP(struct params, params_free)
  * Calls the spec's own check() last. */
 int params_from_json(const struct fault_spec *spec, const cJSON *json, struct params **ret,
 	struct err **err);
+/* The same before the coordinator has resolved the peers: a peer may be a name (peer_name_parse());
+ * texts hold the peers as written, the list of peers stays empty. */
+int params_from_json_unresolved(const struct fault_spec *spec, const cJSON *json,
+	struct params **ret, struct err **err);
 /* The canonical object: every parameter that is set, in its shortest text. Caller deletes. */
 cJSON *params_to_json(const struct params *p);
 

@@ -1,0 +1,81 @@
+#include "core/catalogue.h"
+
+static const char *const processes_choices[] = {"instance", "postgres", "titles", NULL};
+static const char *const mechanism_choices[] = {"ptrace", "cgroup", NULL};
+
+static const struct param_spec params[] = {
+	{.name = "processes", .type = PARAM_ENUM, .fallback = "instance",
+		.choices = processes_choices,
+		.help = "instance: every process in the instance's cgroup, its manager included. "
+			"postgres: the postmaster and its children. titles: those named by titles."},
+	{.name = "titles", .type = PARAM_TEXTS,
+		.help = "With processes titles: what PostgreSQL calls its processes, such as walsender, "
+			"walreceiver, checkpointer, walwriter, startup, archiver; postmaster, and "
+			"backend for every client's session. A title matches from its start."},
+	{.name = "mechanism", .type = PARAM_ENUM, .fallback = "ptrace",
+		.choices = mechanism_choices,
+		.help = "ptrace: held, so the agent's death lets all run. cgroup: the whole cgroup "
+			"at one moment, new processes too, but journaled: it stays frozen until an "
+			"agent reverts it."},
+};
+
+static const struct fault_example examples[] = {
+	{"proc-freeze --target lab/pg1 --for 30s",
+		"Freeze an instance with its manager, as a stalled virtual machine is."},
+	{"proc-freeze --target lab/pg1 --for 30s --processes postgres",
+		"Freeze PostgreSQL only: its manager runs on and has to notice."},
+	{"proc-freeze --target lab/pg2 --for 20s --processes titles --titles walreceiver",
+		"A replica that stops receiving without losing its connection."},
+	{"proc-freeze --target lab/pg1 --for 20s --processes titles --titles checkpointer,walwriter",
+		"Stop the writers in the background."},
+	{"proc-freeze --target lab/pg1 --for 30s --mechanism cgroup",
+		"Freeze the cgroup, as docker pause does."},
+};
+
+static int check(const struct params *p, struct err **err)
+{
+	bool titles = params_number(p, "processes") == 2;
+
+	if (params_number(p, "mechanism") == 1 && params_number(p, "processes") != 0)
+		return err_set(err, -EINVAL,
+			"mechanism: cgroup freezes the whole cgroup, so it needs processes instance");
+	if (titles && !params_is_set(p, "titles"))
+		return err_set(err, -EINVAL, "titles: is required with processes titles");
+	if (!titles && params_is_set(p, "titles"))
+		return err_set(err, -EINVAL, "titles: needs processes titles");
+	return 0;
+}
+
+const struct fault_spec fault_proc_freeze = {
+	.name = "proc-freeze",
+	.summary = "Freeze an instance, PostgreSQL or chosen processes of it",
+	.description =
+		"Stops processes where they are: they keep memory, locks, sockets and files and "
+		"do nothing, until the end lets them go on as if no time had passed. Kernel "
+		"work goes on: TCP acknowledges what it receives until the buffers are full, so "
+		"peers see a silent connection and not a broken one.\n\n"
+		"A frozen primary that comes back is the classic test of fencing: for a moment it "
+		"believes that it still leads.\n\n"
+		"Freezing the instance freezes its manager, where they share a cgroup; "
+		"processes postgres leaves the manager running. The evidence counts the "
+		"processes and threads that are stopped.",
+	.mechanism =
+		"ptrace (default): PTRACE_SEIZE and PTRACE_INTERRUPT of every thread, with "
+		"PTRACE_O_TRACEFORK and PTRACE_O_TRACECLONE so that what is born meanwhile stops "
+		"too. cgroup: cgroup.freeze of the instance's cgroup (v2), or freezer.state of "
+		"the v1 freezer where there is no v2; at one moment for all its processes.",
+	.needs =
+		"ptrace: CAP_SYS_PTRACE, and that nobody else (a debugger, strace) traces the "
+		"processes. cgroup: Linux 5.2 for cgroup.freeze or a v1 freezer hierarchy, and a "
+		"cgroup that is the instance's own; the root cgroup is refused.",
+	.leaves =
+		"ptrace: nothing; when the agent dies, killed with SIGKILL included, the kernel "
+		"lets all processes run at once. cgroup: the cgroup stays frozen until an agent "
+		"starts again and reverts what its journal names, or \"pgjolt-agent revert-all\" does.",
+	.lifetime = LIFETIME_HELD,
+	.params = params,
+	.n_params = ELEMENTS(params),
+	.examples = examples,
+	.n_examples = ELEMENTS(examples),
+	.check = check,
+};
