@@ -17,7 +17,7 @@ struct proc_stat {
 	struct proc_id id;
 	pid_t ppid;
 	char state;		/* R S D Z T t X */
-	char comm[64];
+	char comm[64];		/* as /proc has it: any byte but NUL */
 };
 
 /* -ESRCH when it is gone. */
@@ -32,9 +32,24 @@ int proc_title(pid_t pid, char **ret, struct err **err);
 int proc_pidfd(const struct proc_id *id, int *ret_fd, struct err **err);
 /* Through a pidfd, never a bare pid. -ESRCH when it is gone. */
 int proc_signal(const struct proc_id *id, int signal, struct err **err);
+/* Ids of every process of the node: far cheaper than proc_list(). Caller frees. */
+int proc_pids(pid_t **ret, size_t *ret_count, struct err **err);
 /* Every process of the node, caller frees. */
 int proc_list(struct proc_stat **ret, size_t *ret_count, struct err **err);
 /* root and all its descendants, root first; caller frees. */
 int proc_tree(pid_t root, struct proc_id **ret, size_t *ret_count, struct err **err);
 /* Threads of a process, caller frees. */
 int proc_threads(pid_t pid, pid_t **ret, size_t *ret_count, struct err **err);
+
+/* /proc/PID/NAME, at most max bytes of it (the rest is left out), NUL-terminated; may hold NULs.
+ * -ESRCH when the process is gone. Caller frees. */
+int proc_read_file(pid_t pid, const char *name, size_t max, char **ret, size_t *ret_length,
+	struct err **err);
+/* A symbolic link of /proc/PID ("exe", "cwd", "root"), caller frees. */
+int proc_read_link(pid_t pid, const char *name, char **ret, struct err **err);
+/* Value of a "Name:" line of /proc/PID/status without blanks around it, caller frees. -ENODATA. */
+int proc_status_field(pid_t pid, const char *name, char **ret, struct err **err);
+/* Who traces this process or thread: a thread id, 0 for nobody. */
+int proc_tracer(pid_t pid, pid_t *ret, struct err **err);
+/* The inode of a namespace ("net", "pid", "mnt", "uts"): its identity. */
+int proc_namespace(pid_t pid, const char *name, uint64_t *ret, struct err **err);
