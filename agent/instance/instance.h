@@ -7,7 +7,8 @@
  * Name: NAMESPACE/POD in Kubernetes; else CLUSTER/MEMBER, where CLUSTER is cluster_name (command
  * line, then titles; "/" becomes "-"), else "postgres", and MEMBER is the host name if the
  * instance has an UTS namespace of its own, else its port. Two of the same name get "~PID" added.
- * Role: titles of its children ("startup recovering" or "walreceiver": replica), else primary.
+ * Role: titles of its children ("startup" or "walreceiver": replica), else primary; unknown while it
+ * has none. So a primary counts as a replica for as long as it recovers from a crash.
  */
 #pragma once
 
