@@ -1,0 +1,58 @@
+/*
+ * Holding processes still by ptrace (ptrace(2), PTRACE_SEIZE): held, since the kernel detaches every
+ * tracee when its tracer ends, however it ends, and lets it run on.
+ *
+ * Only the thread that seized may make ptrace requests: a thread of its own, which never waits for
+ * anything but its tracees and its owner. Until ptrace_hold_stop() they all run, and signals and
+ * forks cost a stop of some microseconds; children are seized as they are born. A tracee is kept
+ * only in PTRACE_EVENT_STOP, never in a signal's delivery, so that no signal is lost with the tracer.
+ *
+ * The process must leave SIGCHLD at its default and must not wait for "any child" in another way than
+ * by __WNOTHREAD. SIGRTMIN+1 is taken: it wakes tracers from waitid().
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "core/err.h"
+#include "kernel/proc.h"
+
+struct ptrace_hold;
+
+/* A process that is held, or will be. */
+struct ptrace_held {
+	struct proc_id id;
+	unsigned threads;
+	unsigned stopped;	/* of the threads; all of them: it stands still */
+	pid_t running;		/* a thread that has not stopped yet, else 0 */
+};
+
+/* Starts the thread; nothing is traced yet. */
+int ptrace_hold_new(struct ptrace_hold **ret, struct err **err);
+
+/*
+ * Seizes every thread of these processes; those that it has, or that are gone, are passed over.
+ * *ret_new: how many processes are new. After ptrace_hold_stop() new ones are stopped too.
+ * -EBUSY with pid and tracer where another one traces it; -EPERM. The ones before it stay seized.
+ */
+int ptrace_hold_seize(struct ptrace_hold *h, const struct proc_id *ids, size_t count,
+	size_t *ret_new, struct err **err);
+
+/* Stops everything and waits for it at most timeout_ns; *ret_running: processes with a thread that
+ * still runs (in an uninterruptible wait of the kernel: it stops at its way out). */
+int ptrace_hold_stop(struct ptrace_hold *h, uint64_t timeout_ns, size_t *ret_running);
+
+/* Processes there are now, by pid; caller frees. */
+int ptrace_hold_list(struct ptrace_hold *h, struct ptrace_held **ret, size_t *ret_count,
+	struct err **err);
+
+/* Stops that were handled since the beginning: signals passed on, forks, group stops. */
+uint64_t ptrace_hold_events(const struct ptrace_hold *h);
+
+/* The tracer's thread id: what TracerPid shows. */
+pid_t ptrace_hold_tracer(const struct ptrace_hold *h);
+
+/* Ends the thread, and so the kernel lets everything go. Takes NULL. */
+void ptrace_hold_free(struct ptrace_hold *h);
+DEFINE_CLEANUP(struct ptrace_hold, ptrace_hold_free)
