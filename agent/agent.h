@@ -20,8 +20,11 @@ struct agent_config {
 	char **tls_allowed_names;		/* subject CNs or SANs that may call; NULL: any of the CA's */
 	char *halt_at;		/* crash tests */
 	pid_t owner;		/* leave when this process ends (pgjolt started us); 0: stay */
-	struct experiment_limits limits;
+	int ready_fd;		/* gets "ready\n" once the agent listens, then is closed; -1: none */
+	struct experiment_limits limits;	/* its lists are owned too */
 };
+/* Frees what it holds, sets nothing up: for a config that no agent took over. */
+void agent_config_done(struct agent_config *c);
 
 struct agent {
 	struct agent_config config;

@@ -3,7 +3,7 @@
  *
  *   new -> armed -> firing -> active -> reverting -> verifying -> clean
  *   new -> refused (before the journal);  reverting|verifying -> stuck -> reverting (retried)
- *   armed|firing -> reverting too.
+ *   armed|firing -> reverting too; new -> reverting for what the journal held at the start.
  *
  * One setter changes the state; it stamps the time, tells the listener and drops the timers that
  * the new state cannot have. Duration and lease run from arming on (lease) and firing on (duration).
@@ -28,12 +28,29 @@ struct experiment_limits {
 	char **clusters_allowed;	/* NULL: all; names or globs of instance_info.name */
 };
 
+#define EXPERIMENT_DURATION_MAX_MS (60 * 60 * 1000)
+#define EXPERIMENT_LEASE_MAX_MS	   (60 * 1000)
+#define EXPERIMENT_CONCURRENT_MAX  32
+
 /* Called for every event (state changes, errors); the callee copies. */
 typedef void (*experiment_listener)(const struct agent_event *e, void *data);
 
-int experiments_new(const struct node *node, struct journal *journal,
-	const struct experiment_limits *limits, experiment_listener listener, void *data,
-	struct experiments **ret, struct err **err);
+/* What the machine rests on. All borrowed for its lifetime; the two lookups are given so that its
+ * tests can put faults and instances of their own in. */
+struct experiments_config {
+	const struct node *node;	/* node->event: the loop of the timers */
+	const char *boot_id;
+	struct journal *journal;
+	const struct experiment_limits *limits;
+	experiment_listener listener;
+	void *data;
+	int (*find_fault)(const char *name, const struct fault_driver **ret, struct err **err);
+	int (*find_instance)(const char *node_name, const char *name, struct instance_info **ret,
+		struct err **err);
+};
+
+int experiments_new(const struct experiments_config *config, struct experiments **ret,
+	struct err **err);
 /* Ends every experiment first (END_SHUTDOWN). */
 void experiments_free(struct experiments *all);
 
@@ -46,10 +63,11 @@ int experiments_revert_all(struct experiments *all, enum end_reason reason, size
 bool experiments_accepting(const struct experiments *all, const char **ret_reason);
 
 /* Validates, resolves the instance, checks limits, arms the driver, writes the journal.
- * The same id with the same body again answers with what is there (safe to retry). */
+ * The same id with the same body again answers with what is there, a refusal included (safe to
+ * retry; an id names one attempt); with another body -EEXIST. *ret is borrowed until the next arm. */
 int experiment_arm(struct experiments *all, const struct arm_request *request,
 	struct experiment **ret, struct err **err);
-/* Idempotent once active. -ESTALE when the target is gone or the lease has ended. */
+/* Idempotent once active. -ESTALE when the target is gone or the experiment has ended. */
 int experiment_fire(struct experiment *e, struct err **err);
 int experiment_renew(struct experiment *e, uint64_t lease_ms, struct err **err);
 /* Starts the end; the state is clean (or stuck) on return for all drivers of today. Idempotent. */

@@ -26,12 +26,16 @@ struct journal_entry {
 void journal_entry_free(struct journal_entry *e);
 DEFINE_CLEANUP(struct journal_entry, journal_entry_free)
 
-/* Creates the folder (0700), takes its lock: a second agent gets -EBUSY with the first one's pid. */
+/* Creates the folder (0700), takes its lock (fcntl(2), so once a process): a second agent gets
+ * -EBUSY with the first one's pid. Removes what a write that never ended left. */
 int journal_open(const char *path, struct journal **ret, struct err **err);
 void journal_close(struct journal *j);
 int journal_write(struct journal *j, const struct journal_entry *e, struct err **err);
 int journal_remove(struct journal *j, const char *experiment, struct err **err);
-/* Every entry; names of broken files in *ret_bad (NULL-terminated). Caller frees all. */
+/* Every entry; broken files are set aside, and the names of all that were ever set aside are in
+ * *ret_bad (NULL-terminated, NULL when there is none). Caller frees all. */
 int journal_read_all(struct journal *j, struct journal_entry ***ret, size_t *ret_count,
 	char ***ret_bad, struct err **err);
+/* Keeps an entry aside as ID.json.bad: its fault is unknown, or its record cannot be understood. */
+int journal_set_aside(struct journal *j, const char *experiment, struct err **err);
 int journal_discard_bad(struct journal *j, size_t *ret_count, struct err **err);

@@ -19,11 +19,13 @@
 struct node {
 	sd_event *event;
 	const char *name;
-	const char *halt_at;	/* crash tests: "POINT" at which the agent stops itself; else NULL */
+	const char *halt_at;	/* crash tests: "FAULT:POINT" or "*:POINT"; else NULL */
 };
 
 /* Crash tests stop the agent here on purpose (SIGSTOP to itself), then kill it. Every line that
- * touches the kernel has one before and after: "net-partition:attached". Costs a strcmp. */
+ * touches the kernel has one before and after: "net-partition:attached". Costs a strcmp.
+ * Points of every fault, in order: new, arming, armed-unjournaled, armed, firing, fired, active,
+ * reverting, released, reverted, verifying, verified, clean. */
 void node_point(const struct node *node, const char *fault, const char *point);
 
 /* What the journal keeps of one fault: enough to undo it with nothing else. */
@@ -81,11 +83,17 @@ struct fault_driver {
 	 * arm() succeeded, fired or not. */
 	void (*release)(struct fault *f);
 
-	/* Required. Idempotent; knows the record alone; a target that is gone is success. */
+	/* Required. Idempotent; knows the record alone; a target that is gone is success.
+	 * -EBADMSG: the record cannot be understood, so that trying again is of no use. */
 	int (*revert)(const struct undo *u, struct err **err);
 
 	/* Required. Looks at the kernel, not at our memory. 0: clean. */
 	int (*verify_clean)(const struct undo *u, struct err **err);
+
+	/* Optional. Asked once the postmaster has ended, from then on twice a second: is nothing left
+	 * to act on? A pod whose manager starts PostgreSQL again keeps its namespaces, so a network
+	 * fault goes on. Without this operation the fault goes on until its end. */
+	bool (*target_is_gone)(const struct fault *f);
 };
 
 /* NULL-terminated; checked at start: every operation there, specs in the catalogue. */
