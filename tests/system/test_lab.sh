@@ -1,6 +1,6 @@
 #!/bin/bash
 # tools/lab: a cluster that works, power on and off, and nothing left behind however it ended.
-# labels: quick
+# labels: quick tools
 set -uo pipefail
 [ "$(id -u)" = 0 ] || { echo "needs root"; exit 77; }
 for program in patroni etcd psql losetup; do
