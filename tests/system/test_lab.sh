@@ -157,10 +157,10 @@ check_one_async() {
 	check "nothing is left" "$(left)" ""
 }
 
-check_killed_up() {
+check_killed_up() { # DELAYS...
 	local delay spaces up
 
-	for delay in 0.02 0.05 0.08 0.12 0.16 0.2 0.3 0.5 0.9 1.8 3.5 6; do
+	for delay in "$@"; do
 		"$source_dir/tools/lab" up >/dev/null 2>&1 &
 		up=$!
 		sleep $delay
@@ -199,8 +199,12 @@ check_up_after_crash() {
 }
 
 check_usage
-check_sync_lab
 check_one_async
-check_killed_up
+if [ -n "${PGJOLT_QUICK:-}" ]; then
+	check_killed_up 0.1 0.3 1.5
+	exit $failed
+fi
+check_sync_lab
+check_killed_up 0.02 0.05 0.08 0.12 0.16 0.2 0.3 0.5 0.9 1.8 3.5 6
 check_up_after_crash
 exit $failed
