@@ -57,7 +57,8 @@ void experiments_free(struct experiments *all);
 /* Reverts what the journal holds. Called once before the first arm. 0 also when some are stuck:
  * those are kept, retried, and experiments_accepting() says why. */
 int experiments_replay(struct experiments *all, struct err **err);
-/* Synchronous tries, with a bounded number of retries, for `revert-all`. Returns how many are left. */
+/* Ends all, with a bounded number of retries (0.7 s in all). 0 also when some are left stuck, as
+ * *ret_left says; experiments_accepting() has the words. END_SHUTDOWN: no new arm from now on. */
 int experiments_revert_all(struct experiments *all, enum end_reason reason, size_t *ret_left,
 	struct err **err);
 bool experiments_accepting(const struct experiments *all, const char **ret_reason);

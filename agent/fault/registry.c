@@ -1,0 +1,56 @@
+/* The faults of this agent. A new one is a line of declaration and a line in the table. */
+#include <string.h>
+#include "core/cleanup.h"
+#include "fault/fault.h"
+
+static const struct fault_driver *const drivers[] = {
+	NULL,
+};
+
+const struct fault_driver *const *registry_drivers(void)
+{
+	return drivers;
+}
+
+/* Through the catalogue, whose error names the nearest fault for a mistyped one. */
+int registry_find(const char *name, const struct fault_driver **ret, struct err **err)
+{
+	const struct fault_spec *spec;
+	int r;
+
+	r = catalogue_find(name, &spec, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; drivers[i]; i++) {
+		if (drivers[i]->spec == spec) {
+			*ret = drivers[i];
+			return 0;
+		}
+	}
+	return err_set(err, EOPNOTSUPP, "fault '%s': this agent has no driver for it", name);
+}
+
+static bool in_catalogue(const struct fault_spec *spec)
+{
+	for (const struct fault_spec *const *s = catalogue_faults(); *s; s++)
+		if (*s == spec)
+			return true;
+	return false;
+}
+
+int registry_check(struct err **err)
+{
+	for (size_t i = 0; drivers[i]; i++) {
+		const struct fault_driver *d = drivers[i];
+
+		if (!d->spec || !in_catalogue(d->spec))
+			return err_set(err, EINVAL, "driver %zu has no fault of the catalogue", i);
+		if (!d->probe || !d->arm || !d->fire || !d->observe || !d->release || !d->revert ||
+		    !d->verify_clean)
+			return err_set(err, EINVAL, "driver of %s lacks an operation", d->spec->name);
+		for (size_t k = 0; k < i; k++)
+			if (drivers[k]->spec == d->spec)
+				return err_set(err, EINVAL, "%s has two drivers", d->spec->name);
+	}
+	return 0;
+}
