@@ -19,12 +19,24 @@ void net_rules_done(struct net_rules *r)
 	*r = (struct net_rules){0};
 }
 
-static bool has_param(const struct params *p, const char *name)
+static const struct param_spec *find_param(const struct params *p, const char *name)
 {
 	for (size_t i = 0; i < p->spec->n_params; i++)
 		if (strcmp(p->spec->params[i].name, name) == 0)
-			return true;
-	return false;
+			return &p->spec->params[i];
+	return NULL;
+}
+
+static bool has_param(const struct params *p, const char *name)
+{
+	return find_param(p, name);
+}
+
+const char *net_param_word(const struct params *p, const char *name)
+{
+	uint64_t chosen = params_number(p, name);	/* aborts for a name that is not there */
+
+	return find_param(p, name)->choices[chosen];
 }
 
 /* IPPROTO_* of the word that was chosen; 0: any. */
@@ -35,25 +47,20 @@ static int protocol_of(const struct params *p, uint8_t *ret, struct err **err)
 		uint8_t number;
 	} known[] = {{"any", 0}, {"all", 0}, {"tcp", IPPROTO_TCP}, {"udp", IPPROTO_UDP},
 		{"icmp", IPPROTO_ICMP}, {"sctp", IPPROTO_SCTP}};
-	const char *word = NULL;
+	const char *word;
 
 	if (!has_param(p, "protocol") || !params_is_set(p, "protocol")) {
 		*ret = 0;
 		return 0;
 	}
-	for (size_t i = 0; i < p->spec->n_params; i++) {
-		const struct param_spec *s = &p->spec->params[i];
-
-		if (strcmp(s->name, "protocol") == 0 && s->type == PARAM_ENUM)
-			word = s->choices[params_number(p, "protocol")];
-	}
-	for (size_t i = 0; word && i < ELEMENTS(known); i++) {
+	word = net_param_word(p, "protocol");
+	for (size_t i = 0; i < ELEMENTS(known); i++) {
 		if (strcmp(word, known[i].word) == 0) {
 			*ret = known[i].number;
 			return 0;
 		}
 	}
-	return err_set(err, EINVAL, "protocol \"%s\": no such protocol", word ? word : "");
+	return err_set(err, EINVAL, "protocol \"%s\": no such protocol", word);
 }
 
 static struct net_prefix prefix_of(const struct peer *peer)

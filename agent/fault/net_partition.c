@@ -1,0 +1,377 @@
+/*
+ * net-partition: frames to and from chosen peers are dropped or rejected by tcx programs on the
+ * instance's interfaces, inside its network namespace (bpf/net_partition.bpf.c). Armed, the
+ * programs are attached and inert; one store into memory that all of them share fires them, one
+ * store heals. Held: the links end with the agent.
+ */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "bpf/net_partition.h"
+#include "core/cleanup.h"
+#include "core/clock.h"
+#include "core/json.h"
+#include "fault/fault.h"
+#include "fault/net_rules.h"
+#include "fault/net_target.h"
+#include "kernel/netns.h"
+#include "kernel/tcx.h"
+#include "net_partition.skel.h"
+
+#define FAULT "net-partition"
+
+/* The kernel frees what a dead agent held on its own time; normally that has happened long ago. */
+#define VERIFY_TRIES 25
+#define VERIFY_WAIT_NS (4 * NS_PER_MS)
+
+struct partition {
+	struct net_partition *bpf;
+	struct net_rules rules;
+	struct net_target target;
+	bool in, out;
+	uint32_t position;
+	int *link_fds;
+	size_t n_links;
+	struct net_count *per_cpu;	/* room for one value of the counters' map */
+	int n_cpus;
+};
+
+static void partition_free(struct partition *p)
+{
+	if (p->bpf && p->bpf->bss)
+		__atomic_store_n(&p->bpf->bss->until_boot_ns, 0, __ATOMIC_RELEASE);
+	for (size_t i = 0; i < p->n_links; i++)
+		close(p->link_fds[i]);
+	free(p->link_fds);
+	net_partition__destroy(p->bpf);
+	net_position_drop(p->position);
+	net_rules_done(&p->rules);
+	net_target_done(&p->target);
+	free(p->per_cpu);
+	free(p);
+}
+DEFINE_CLEANUP(struct partition, partition_free)
+
+/* Loads the programs; p without rules (a probe) gives programs that match nothing. */
+static int load(struct partition *p, enum net_partition_action action, uint32_t chance_ppm,
+	struct err **err)
+{
+	size_t labels = p->rules.n_labels ? p->rules.n_labels : 1;
+	int r;
+
+	libbpf_set_print(NULL);		/* errors are returned, not printed */
+	p->bpf = net_partition__open();
+	if (!p->bpf)
+		return err_errno(err, errno, "open the BPF program");
+	p->bpf->rodata->action = action;
+	p->bpf->rodata->chance_ppm = chance_ppm;
+	p->bpf->rodata->position = p->position;
+	p->bpf->rodata->net_rules_depth = p->rules.depth;
+	if (p->rules.count)
+		net_rules_copy(&p->rules, (struct net_rule *)p->bpf->rodata->net_rules);
+	bpf_program__set_autoload(p->bpf->progs.net_part_in, p->in);
+	bpf_program__set_autoload(p->bpf->progs.net_part_out, p->out);
+	r = bpf_map__set_max_entries(p->bpf->maps.net_counts,
+		(uint32_t)(labels * NET_DIRECTION_MAX));
+	if (r == 0)
+		r = net_partition__load(p->bpf);
+	if (r < 0)
+		return err_errno(err, r, "load the BPF program");
+	return net_rules_fill(&p->rules, bpf_map__fd(p->bpf->maps.net_prefixes), err);
+}
+
+static int attach_one(struct partition *p, const struct link_info *link,
+	const struct bpf_program *program, enum tcx_direction direction, struct err **err)
+{
+	int r = tcx_attach(bpf_program__fd(program), link->ifindex, direction,
+		&p->link_fds[p->n_links], err);
+
+	if (r < 0)
+		return err_wrap(err, r, "%s", link->name);
+	p->n_links++;
+	return 0;
+}
+
+/* Runs inside the instance's namespace. */
+static int attach_all(void *data, struct err **err)
+{
+	struct partition *p = data;
+
+	for (size_t i = 0; i < p->target.n_links; i++) {
+		const struct link_info *link = &p->target.links[i];
+		int r = 0;
+
+		if (p->in)
+			r = attach_one(p, link, p->bpf->progs.net_part_in, TCX_INGRESS, err);
+		if (r == 0 && p->out)
+			r = attach_one(p, link, p->bpf->progs.net_part_out, TCX_EGRESS, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int attach(struct partition *p, struct err **err)
+{
+	p->link_fds = calloc(p->target.n_links * TCX_DIRECTION_MAX, sizeof(*p->link_fds));
+	p->n_cpus = libbpf_num_possible_cpus();
+	if (p->n_cpus < 1)
+		return err_errno(err, p->n_cpus, "count processors");
+	p->per_cpu = calloc((size_t)p->n_cpus, sizeof(*p->per_cpu));
+	if (!p->link_fds || !p->per_cpu)
+		return err_set(err, ENOMEM, "out of memory");
+	return netns_run(p->target.netns_fd, attach_all, p, err);
+}
+
+static int probe(const struct node *node, struct support *ret, struct err **err)
+{
+	_cleanup_(partition_freep) struct partition *p = calloc(1, sizeof(*p));
+	_cleanup_err_ struct err *why = NULL;
+	int r;
+
+	(void)node;
+	if (!p)
+		return err_set(err, ENOMEM, "probe " FAULT ": out of memory");
+	p->target.netns_fd = -1;
+	p->in = p->out = true;
+	r = tcx_supported(&why);
+	if (r == 0)
+		r = load(p, NET_PARTITION_REJECT, 1, &why);
+	ret->supported = r == 0;
+	if (r == 0)
+		ret->mechanism = strdup("tcx");
+	else
+		ret->reason = strdup(err_text(why));
+	return 0;
+}
+
+/* What verify_clean() needs: a program is known by its id and the time it was loaded, since ids
+ * come again. */
+static int write_record(const struct partition *p, const struct fault *f, cJSON **ret,
+	struct err **err)
+{
+	const struct bpf_program *programs[] = {p->in ? p->bpf->progs.net_part_in : NULL,
+		p->out ? p->bpf->progs.net_part_out : NULL};
+	_cleanup_json_ cJSON *record = json_object();
+	cJSON *list = json_array();
+
+	json_add_uint(record, "netns", p->target.netns);
+	json_add_uint(record, "pid", (uint64_t)f->instance->pid);
+	json_add_uint(record, "start_ticks", f->instance->start_ticks);
+	json_add_item(record, "programs", list);
+	for (size_t i = 0; i < ELEMENTS(programs); i++) {
+		struct bpf_prog_info info = {0};
+		uint32_t length = sizeof(info);
+		cJSON *program;
+		int r;
+
+		if (!programs[i])
+			continue;
+		r = bpf_obj_get_info_by_fd(bpf_program__fd(programs[i]), &info, &length);
+		if (r < 0)
+			return err_errno(err, r, "ask for the BPF program's id");
+		program = json_object();
+		json_add_uint(program, "id", info.id);
+		json_add_uint(program, "load_time_ns", info.load_time);
+		json_append(list, program);
+	}
+	*ret = steal_ptr(record);
+	return 0;
+}
+
+static int arm(struct fault *f, struct undo *ret, struct err **err)
+{
+	_cleanup_(partition_freep) struct partition *p = calloc(1, sizeof(*p));
+	const char *direction = net_param_word(f->params, "direction");
+	const char *action = net_param_word(f->params, "action");
+	int r;
+
+	if (!p)
+		return err_set(err, ENOMEM, "out of memory");
+	p->target.netns_fd = -1;
+	p->in = strcmp(direction, "out") != 0;
+	p->out = strcmp(direction, "in") != 0;
+	r = net_rules_from_params(f->params, &p->rules, err);
+	if (r == 0)
+		r = net_target_open(f->instance, &p->target, err);
+	if (r == 0)
+		r = net_position_take(&p->position, err);
+	if (r < 0)
+		return r;
+	node_point(f->node, FAULT, "loading");
+	r = load(p, strcmp(action, "reject") == 0 ? NET_PARTITION_REJECT : NET_PARTITION_DROP,
+		(uint32_t)params_number(f->params, "percent"), err);
+	node_point(f->node, FAULT, "loaded");
+	if (r == 0)
+		r = attach(p, err);
+	node_point(f->node, FAULT, "attached");
+	if (r == 0)
+		r = write_record(p, f, &ret->record, err);
+	if (r < 0)
+		return r;
+	/* A namespace that is held open would outlive its pod. */
+	closep(&p->target.netns_fd);
+	p->target.netns_fd = -1;
+	f->mechanism = "tcx";
+	f->lifetime = LIFETIME_HELD;
+	f->state = steal_ptr(p);
+	return 0;
+}
+
+static int fire(struct fault *f, struct err **err)
+{
+	struct partition *p = f->state;
+
+	if (f->deadline_boot_ns <= boot_ns())
+		return err_set(err, ETIMEDOUT, "the deadline has passed before the fault");
+	node_point(f->node, FAULT, "firing");
+	__atomic_store_n(&p->bpf->bss->until_boot_ns, f->deadline_boot_ns, __ATOMIC_RELEASE);
+	node_point(f->node, FAULT, "fired");
+	return 0;
+}
+
+static int read_count(const struct partition *p, size_t label, enum net_direction direction,
+	struct net_count *ret, struct err **err)
+{
+	uint32_t key = (uint32_t)(label * NET_DIRECTION_MAX + direction);
+	int r = bpf_map_lookup_elem(bpf_map__fd(p->bpf->maps.net_counts), &key, p->per_cpu);
+
+	if (r < 0)
+		return err_errno(err, r, "read the counters");
+	*ret = (struct net_count){0};
+	for (int i = 0; i < p->n_cpus; i++) {
+		ret->packets += p->per_cpu[i].packets;
+		ret->bytes += p->per_cpu[i].bytes;
+	}
+	return 0;
+}
+
+static int observe(const struct fault *f, struct evidence *ret, struct err **err)
+{
+	static const char *const words[] = {[NET_IN] = "in", [NET_OUT] = "out"};
+	const struct partition *p = f->state;
+	_cleanup_json_ cJSON *detail = json_object();
+	cJSON *peers = json_array();
+	uint64_t hits = 0;
+
+	json_add_item(detail, "peers", peers);
+	for (size_t i = 0; i < p->rules.n_labels; i++) {
+		cJSON *peer = json_object();
+
+		json_append(peers, peer);
+		json_add_string(peer, "peer", p->rules.labels[i]);
+		for (int d = 0; d < NET_DIRECTION_MAX; d++) {
+			struct net_count c = {0};
+			cJSON *o;
+			int r = read_count(p, i, (enum net_direction)d, &c, err);
+
+			if (r < 0)
+				return r;
+			o = json_object();
+			json_add_uint(o, "packets", c.packets);
+			json_add_uint(o, "bytes", c.bytes);
+			json_add_item(peer, words[d], o);
+			hits += c.packets;
+		}
+	}
+	ret->hits = hits;
+	ret->detail = steal_ptr(detail);
+	return 0;
+}
+
+static void release(struct fault *f)
+{
+	struct partition *p = f->state;
+
+	node_point(f->node, FAULT, "releasing");
+	/* First of all, so that every interface and direction heals at once. */
+	__atomic_store_n(&p->bpf->bss->until_boot_ns, 0, __ATOMIC_RELEASE);
+	node_point(f->node, FAULT, "healed");
+	partition_free(p);
+	f->state = NULL;
+	node_point(f->node, FAULT, "released");
+}
+
+/* Held: release(), or the agent's end, has done it all. */
+static int revert(const struct undo *u, struct err **err)
+{
+	(void)u;
+	(void)err;
+	return 0;
+}
+
+struct program_record {
+	uint64_t id, load_time_ns;
+};
+
+/* 1: it is still in the kernel. */
+static int is_loaded(const struct program_record *x, struct err **err)
+{
+	_cleanup_close_ int fd = bpf_prog_get_fd_by_id((uint32_t)x->id);
+	struct bpf_prog_info info = {0};
+	uint32_t length = sizeof(info);
+	int r;
+
+	if (fd == -ENOENT)
+		return 0;
+	if (fd < 0)
+		return err_errno(err, fd, "look for BPF program %u", (uint32_t)x->id);
+	r = bpf_obj_get_info_by_fd(fd, &info, &length);
+	if (r < 0)
+		return err_errno(err, r, "look at BPF program %u", (uint32_t)x->id);
+	return info.load_time == x->load_time_ns;
+}
+
+static int verify_program(const cJSON *json, struct err **err)
+{
+	static const struct json_field fields[] = {
+		{"id", JSON_UINT64, offsetof(struct program_record, id), .mandatory = true},
+		{"load_time_ns", JSON_UINT64, offsetof(struct program_record, load_time_ns),
+			.mandatory = true},
+		JSON_FIELD_END,
+	};
+	const struct timespec wait = {.tv_nsec = VERIFY_WAIT_NS};
+	struct program_record x = {0};
+	int r = json_dispatch(json, fields, &x, JSON_REFUSE_UNKNOWN, err);
+
+	if (r < 0)
+		return r;
+	if (x.id == 0 || x.id > UINT32_MAX)
+		return err_set(err, EINVAL, "id: not that of a BPF program");
+	for (int i = 0; i < VERIFY_TRIES; i++) {
+		r = is_loaded(&x, err);
+		if (r <= 0)
+			return r;
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &wait, NULL);
+	}
+	return err_set(err, EBUSY, "BPF program %u is still loaded", (uint32_t)x.id);
+}
+
+static int verify_clean(const struct undo *u, struct err **err)
+{
+	const cJSON *programs = cJSON_GetObjectItemCaseSensitive(u->record, "programs");
+	const cJSON *program;
+
+	if (!cJSON_IsArray(programs))
+		return err_set(err, EINVAL, FAULT " record: programs: expected an array");
+	cJSON_ArrayForEach(program, programs) {
+		int r = verify_program(program, err);
+
+		if (r < 0)
+			return err_wrap(err, r, FAULT " record");
+	}
+	return 0;
+}
+
+const struct fault_driver driver_net_partition = {
+	.spec = &fault_net_partition,
+	.probe = probe,
+	.arm = arm,
+	.fire = fire,
+	.observe = observe,
+	.release = release,
+	.revert = revert,
+	.verify_clean = verify_clean,
+};
