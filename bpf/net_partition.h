@@ -4,6 +4,7 @@
 
 #include <linux/types.h>
 
+/* Indices of the choices of the parameter "action" (core/catalogue/net_partition.c). */
 enum net_partition_action { NET_PARTITION_DROP, NET_PARTITION_REJECT, NET_PARTITION_ACTION_MAX };
 
 /* Value of the per-CPU map net_counts; key: label * NET_DIRECTION_MAX + enum net_direction.

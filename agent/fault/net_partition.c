@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "bpf/net_partition.h"
+#include "core/catalogue/net_params.h"
 #include "core/cleanup.h"
 #include "core/clock.h"
 #include "core/json.h"
@@ -184,15 +185,14 @@ static int write_record(const struct partition *p, const struct fault *f, cJSON 
 static int arm(struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_(partition_freep) struct partition *p = calloc(1, sizeof(*p));
-	const char *direction = net_param_word(f->params, "direction");
-	const char *action = net_param_word(f->params, "action");
+	uint64_t way = params_number(f->params, "direction");
 	int r;
 
 	if (!p)
 		return err_set(err, ENOMEM, "out of memory");
 	p->target.netns_fd = -1;
-	p->in = strcmp(direction, "out") != 0;
-	p->out = strcmp(direction, "in") != 0;
+	p->in = way != NET_WAY_OUT;
+	p->out = way != NET_WAY_IN;
 	r = net_rules_from_params(f->params, &p->rules, err);
 	if (r == 0)
 		r = net_target_open(f->instance, &p->target, err);
@@ -200,8 +200,8 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 		r = net_position_take(&p->position, err);
 	if (r < 0)
 		return r;
-	node_point(f->node, FAULT, "loading");
-	r = load(p, strcmp(action, "reject") == 0 ? NET_PARTITION_REJECT : NET_PARTITION_DROP,
+	node_point(f->node, FAULT, "before-load");
+	r = load(p, (enum net_partition_action)params_number(f->params, "action"),
 		(uint32_t)params_number(f->params, "percent"), err);
 	node_point(f->node, FAULT, "loaded");
 	if (r == 0)
@@ -226,7 +226,7 @@ static int fire(struct fault *f, struct err **err)
 
 	if (f->deadline_boot_ns <= boot_ns())
 		return err_set(err, ETIMEDOUT, "the deadline has passed before the fault");
-	node_point(f->node, FAULT, "firing");
+	node_point(f->node, FAULT, "before-fire");
 	__atomic_store_n(&p->bpf->bss->until_boot_ns, f->deadline_boot_ns, __ATOMIC_RELEASE);
 	node_point(f->node, FAULT, "fired");
 	return 0;
@@ -285,7 +285,7 @@ static void release(struct fault *f)
 {
 	struct partition *p = f->state;
 
-	node_point(f->node, FAULT, "releasing");
+	node_point(f->node, FAULT, "before-release");
 	/* First of all, so that every interface and direction heals at once. */
 	__atomic_store_n(&p->bpf->bss->until_boot_ns, 0, __ATOMIC_RELEASE);
 	node_point(f->node, FAULT, "healed");

@@ -5,8 +5,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include "core/catalogue.h"
-#include "core/cleanup.h"
+#include "core/catalogue/net_params.h"
 #include "core/json.h"
 
 #define IPV4_MAPPED_BITS 96
@@ -19,49 +18,13 @@ void net_rules_done(struct net_rules *r)
 	*r = (struct net_rules){0};
 }
 
-static const struct param_spec *find_param(const struct params *p, const char *name)
-{
-	for (size_t i = 0; i < p->spec->n_params; i++)
-		if (strcmp(p->spec->params[i].name, name) == 0)
-			return &p->spec->params[i];
-	return NULL;
-}
-
-static bool has_param(const struct params *p, const char *name)
-{
-	return find_param(p, name);
-}
-
-const char *net_param_word(const struct params *p, const char *name)
-{
-	uint64_t chosen = params_number(p, name);	/* aborts for a name that is not there */
-
-	return find_param(p, name)->choices[chosen];
-}
-
-/* IPPROTO_* of the word that was chosen; 0: any. */
-static int protocol_of(const struct params *p, uint8_t *ret, struct err **err)
-{
-	static const struct {
-		const char *word;
-		uint8_t number;
-	} known[] = {{"any", 0}, {"all", 0}, {"tcp", IPPROTO_TCP}, {"udp", IPPROTO_UDP},
-		{"icmp", IPPROTO_ICMP}, {"sctp", IPPROTO_SCTP}};
-	const char *word;
-
-	if (!has_param(p, "protocol") || !params_is_set(p, "protocol")) {
-		*ret = 0;
-		return 0;
-	}
-	word = net_param_word(p, "protocol");
-	for (size_t i = 0; i < ELEMENTS(known); i++) {
-		if (strcmp(word, known[i].word) == 0) {
-			*ret = known[i].number;
-			return 0;
-		}
-	}
-	return err_set(err, EINVAL, "protocol \"%s\": no such protocol", word);
-}
+/* IPPROTO_*, 0: any. */
+static const uint8_t protocols[] = {
+	[NET_PROTOCOL_ANY] = 0,
+	[NET_PROTOCOL_TCP] = IPPROTO_TCP,
+	[NET_PROTOCOL_UDP] = IPPROTO_UDP,
+	[NET_PROTOCOL_ICMP] = IPPROTO_ICMP,
+};
 
 static struct net_prefix prefix_of(const struct peer *peer)
 {
@@ -176,11 +139,11 @@ static int check_count(const struct peer_list *peers, const struct peer_list *po
 	size_t n = 0;
 
 	for (size_t i = 0; i < peers->count; i++) {
-		n += ports && ports->count && any_port(&peers->peers[i]) ? ports->count : 1;
+		n += ports->count && any_port(&peers->peers[i]) ? ports->count : 1;
 		if (n > NET_RULES_MAX)
 			return err_set(err, EINVAL,
 				"peers: %zu peers with %zu port ranges are more than %d rules",
-				peers->count, ports ? ports->count : 0, NET_RULES_MAX);
+				peers->count, ports->count, NET_RULES_MAX);
 	}
 	if (n == 0)
 		return err_set(err, EINVAL, "peers: none given");
@@ -190,14 +153,11 @@ static int check_count(const struct peer_list *peers, const struct peer_list *po
 int net_rules_from_params(const struct params *p, struct net_rules *ret, struct err **err)
 {
 	const struct peer_list *peers = params_peers(p, "peers");
-	const struct peer_list *ports = has_param(p, "ports") ? params_peers(p, "ports") : NULL;
+	const struct peer_list *ports = params_peers(p, "ports");
+	uint8_t protocol = protocols[params_number(p, "protocol")];
 	struct net_rules r = {0};
-	uint8_t protocol = 0;
 	int e;
 
-	e = protocol_of(p, &protocol, err);
-	if (e < 0)
-		return e;
 	e = check_count(peers, ports, err);
 	if (e < 0)
 		return e;
@@ -210,7 +170,7 @@ int net_rules_from_params(const struct params *p, struct net_rules *ret, struct 
 	for (size_t i = 0; i < peers->count; i++) {
 		const struct peer *peer = &peers->peers[i];
 
-		if (!ports || !ports->count || !any_port(peer)) {
+		if (!ports->count || !any_port(peer)) {
 			add_rule(&r, peer, peer, protocol);
 			continue;
 		}

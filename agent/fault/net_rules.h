@@ -16,11 +16,9 @@ struct net_rules {
 };
 
 void net_rules_done(struct net_rules *r);
-/* From the parameters "peers", "ports", "protocol" (those that the fault has). A peer with ports of
- * its own keeps them, "ports" is for the others. -EINVAL when there are too many. */
+/* From the parameters "peers", "ports", "protocol" (core/catalogue/net_params.h). A peer with ports
+ * of its own keeps them, "ports" is for the others. -EINVAL when there are too many. */
 int net_rules_from_params(const struct params *p, struct net_rules *ret, struct err **err);
-/* The word that was chosen for an enum parameter of a network fault. Static text. */
-const char *net_param_word(const struct params *p, const char *name);
 /* Before loading: into the skeleton's rodata->net_rules, NET_RULES_MAX rows. Set
  * rodata->net_rules_depth as well. */
 void net_rules_copy(const struct net_rules *r, struct net_rule *rows);

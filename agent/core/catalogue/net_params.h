@@ -6,7 +6,7 @@
 
 /* Indices are those of the choices below; "both" first, since it is the default. */
 enum net_protocol { NET_PROTOCOL_ANY, NET_PROTOCOL_TCP, NET_PROTOCOL_UDP, NET_PROTOCOL_ICMP };
-enum net_direction { NET_DIRECTION_BOTH, NET_DIRECTION_IN, NET_DIRECTION_OUT };
+enum net_way { NET_WAY_BOTH, NET_WAY_IN, NET_WAY_OUT };
 
 extern const char *const net_protocol_choices[];
 extern const char *const net_direction_choices[];
