@@ -3,7 +3,10 @@
 #include "core/cleanup.h"
 #include "fault/fault.h"
 
+extern const struct fault_driver driver_net_partition;
+
 static const struct fault_driver *const drivers[] = {
+	&driver_net_partition,
 	NULL,
 };
 
