@@ -27,25 +27,44 @@ struct delay_shape {
 	uint64_t seed;			/* of the random numbers: the same seed, the same choices */
 };
 
-#define DELAY_BUCKETS 32	/* bucket i: error of [2^i, 2^(i+1)) us, bucket 0 below 2 us */
+/* Bucket i of a histogram: [2^i, 2^(i+1)) us; bucket 0: below 2 us; the last one: all beyond. */
+#define DELAY_BUCKETS 32
 
 struct delay_counts {
-	uint64_t frames, bytes;			/* taken in */
-	uint64_t released, lost, duplicated, reordered, corrupted;
-	uint64_t overflowed;			/* dropped for the limit */
-	uint64_t write_errors;
+	uint64_t frames, bytes;			/* taken in; a frame may be a whole GSO packet */
+	uint64_t packets;			/* that these frames are on the wire */
+	uint64_t released;			/* frames written back, duplicates included */
+	uint64_t lost, corrupted;		/* packets */
+	uint64_t duplicated, reordered;		/* frames */
+	uint64_t overflowed;			/* frames dropped for the limit */
+	uint64_t write_errors;			/* frames that the TAP would not take back */
 	uint64_t held_bytes, held_bytes_peak;
-	uint64_t delay_min_ns, delay_max_ns, delay_sum_ns;	/* really given */
+	uint64_t delay_min_ns, delay_max_ns, delay_sum_ns;	/* really given, of those released */
+	uint64_t delay_buckets[DELAY_BUCKETS];
+	uint64_t error_max_ns;
 	uint64_t error_buckets[DELAY_BUCKETS];	/* given minus asked */
 };
 
+#define DELAY_LINE_TAPS_MAX 16
+
 struct delay_line;
 
-/* taps: n descriptors from link_tap_open(), one a direction and interface; taken over. The thread
- * runs from here; frames come only once the BPF side redirects. */
+/*
+ * taps: n descriptors from link_tap_open(), one a direction and interface; taken over (each becomes
+ * -1) also on failure. The thread runs from here; frames come only once the BPF side redirects.
+ * Lost, corrupt: chosen for each packet on the wire; a GSO frame that they hit is split in software.
+ * Duplicate, reorder: chosen for each frame. Both ends of the limit: see hold/frame.h.
+ */
 int delay_line_new(const struct delay_shape *shape, int *tap_fds, unsigned n_taps,
 	struct delay_line **ret, struct err **err);
-/* Stops the thread; drop: what is held is dropped, else written at once. Closes the taps. */
+/* From now on nothing is held: what is held, and what still comes, is written at once, in order. */
+void delay_line_open_up(struct delay_line *l);
+/* Opens up, writes all that is there, stops the thread and closes the taps. Takes NULL. */
 void delay_line_free(struct delay_line *l);
-/* Lock-free snapshot. */
+/* Does its thread run with real-time priority (SCHED_FIFO)? Without it (CAP_SYS_NICE) the delays are
+ * as exact as the load of the node lets them be. */
+bool delay_line_is_realtime(const struct delay_line *l);
+/* Lock-free snapshot; the counts of one frame may be seen half. */
 void delay_line_counts(const struct delay_line *l, struct delay_counts *ret);
+/* The upper bound, in ns, below which that share of a histogram lies (a power of two of us). */
+uint64_t delay_histogram_quantile(const uint64_t buckets[DELAY_BUCKETS], double share);

@@ -15,16 +15,19 @@ static const struct param_spec params[] = {
 	{.name = "jitter", .type = PARAM_DURATION, .max = 60 * S,
 		.help = "How far the delay varies to both sides; at most the delay. Packets keep "
 			"their order unless reorder is asked for."},
-	{.name = "correlation", .type = PARAM_PERCENT,
-		.help = "How much a packet's jitter follows that of the one before it."},
+	{.name = "correlation", .type = PARAM_PERCENT, .max = 990000,
+		.help = "How much a packet's jitter follows that of the one before it; the "
+			"distribution stays the one asked for."},
 	{.name = "distribution", .type = PARAM_ENUM, .fallback = "uniform",
 		.choices = distribution_choices,
 		.help = "Of the jitter: uniform over delay +- jitter, normal with jitter as "
-			"standard deviation, or pareto with its long tail of late packets."},
+			"standard deviation, or pareto (shape 3, standard deviation jitter) with its "
+			"long tail of late packets."},
 	{.name = "loss", .type = PARAM_PERCENT,
 		.help = "The share of the packets that is lost, with loss-model random."},
-	{.name = "loss-correlation", .type = PARAM_PERCENT,
-		.help = "How much a packet's loss follows that of the one before it (random)."},
+	{.name = "loss-correlation", .type = PARAM_PERCENT, .max = 990000,
+		.help = "How much a packet's loss follows that of the one before it (random); the "
+			"share that is lost stays the one asked for."},
 	{.name = "loss-model", .type = PARAM_ENUM, .fallback = "random", .choices = loss_choices,
 		.help = "random: each packet by itself. gilbert-elliott: a link that changes "
 			"between a good and a bad state, so losses come in bursts."},
@@ -38,20 +41,24 @@ static const struct param_spec params[] = {
 	{.name = "ge-loss-good", .type = PARAM_PERCENT, .fallback = "0%",
 		.help = "gilbert-elliott: the share lost in the good state."},
 	{.name = "duplicate", .type = PARAM_PERCENT,
-		.help = "The share of the packets that is sent twice."},
+		.help = "The share of the frames that is sent twice."},
 	{.name = "reorder", .type = PARAM_PERCENT,
-		.help = "The share of the packets that is sent at once, past those that are "
+		.help = "The share of the frames that is sent at once, past those that are "
 			"held; needs delay."},
 	{.name = "corrupt", .type = PARAM_PERCENT,
-		.help = "The share of the packets in which one bit, at random, is flipped."},
+		.help = "The share of the packets in which one bit beyond the Ethernet header, at "
+			"random, is flipped; the checksum is that of the packet before."},
 	{.name = "rate", .type = PARAM_RATE, .min = 8000, .max = 100000000000ULL,
 		.help = "The most that passes in each direction; what is above waits."},
 	{.name = "burst", .type = PARAM_BYTES, .fallback = "128KiB", .min = 2048,
 		.max = 1ULL << 30, .help = "What may pass at once after a pause; needs rate."},
-	{.name = "limit", .type = PARAM_BYTES, .fallback = "64MiB", .min = 64 << 10,
-		.max = 1 << 30,
-		.help = "The most memory for frames that are held; more are dropped and "
-			"counted as overflowed."},
+	{.name = "limit", .type = PARAM_BYTES, .min = 64 << 10, .max = 1 << 30,
+		.help = "The most memory for frames that are held (each counts 64 bytes more than "
+			"its own); more are dropped and counted as overflowed. By default 64MiB; with "
+			"rate what 250 ms of it and the delay hold, from 256KiB to 64MiB."},
+	{.name = "seed", .type = PARAM_COUNT, .max = UINT32_MAX,
+		.help = "Of the random choices: the same seed makes the same choices in the same "
+			"order. By default a new one each time; the evidence names it."},
 };
 
 static const struct fault_example examples[] = {
@@ -157,9 +164,12 @@ const struct fault_spec fault_net_shape = {
 		"without cutting it: later, thinner, lossy. Each effect applies to every "
 		"matching packet in each direction that is asked for, in this order: loss, "
 		"corruption, duplication, rate, delay.\n\n"
-		"Packets keep their order, whatever the jitter, unless reorder is asked for. TCP's "
-		"large frames (GSO) are taken whole, so one of them counts as one packet for a "
-		"percentage and its bytes count for the rate.\n\n"
+		"Packets keep their order, whatever the jitter, unless reorder is asked for: one "
+		"that is due before its predecessor leaves right behind it. TCP's large frames "
+		"(GSO) are held whole. Loss and corruption are still chosen for each packet that "
+		"such a frame is on the wire, and split it where they hit; duplicate and reorder "
+		"are chosen for the frame. The rate counts the bytes on the wire, and a frame "
+		"leaves when its last byte would have.\n\n"
 		"Several shapes on one instance add up: a packet that two of them match goes "
 		"through both. The evidence counts frames and bytes, what was lost, duplicated, "
 		"reordered, corrupted and dropped for the limit, and how far the delay that was "
