@@ -219,6 +219,14 @@ static __always_inline int net_match(const struct net_packet *p)
 	return first ? net_match_from(p, *first) : -1;
 }
 
+/* Loses the frame as a cut cable does. A plain drop on the way out would be reported to the sender
+ * as local congestion (ENOBUFS, a TCP segment that counts as never sent); a redirect to no interface
+ * frees the frame and reports success (net/core/filter.c, skb_do_redirect()). */
+static __always_inline int net_lose(enum net_direction direction)
+{
+	return direction == NET_OUT ? bpf_redirect(0, 0) : TCX_VERDICT_DROP;
+}
+
 /* Is it a frame that a delay line at or past this position has put back? */
 static __always_inline bool net_released_past(const struct __sk_buff *skb, __u32 position)
 {

@@ -60,7 +60,7 @@ static __always_inline int partition(struct __sk_buff *skb, enum net_direction d
 	count(skb, label, direction);
 	if (action == NET_PARTITION_REJECT)
 		return net_reject(skb, &p, direction);
-	return TCX_VERDICT_DROP;
+	return net_lose(direction);
 }
 
 SEC("tc")

@@ -144,13 +144,13 @@ static __noinline int net_reject_tcp(struct __sk_buff *skb, struct net_packet *p
 	int r;
 
 	if (!p->has_ports || bpf_skb_load_bytes(skb, p->l4, &old, sizeof(old)) || old.rst)
-		return TCX_VERDICT_DROP;
+		return net_lose(direction);
 	if (bpf_skb_change_tail(skb, p->l4 + sizeof(new), 0) || !net_swap_link(skb, p))
-		return TCX_VERDICT_DROP;
+		return net_lose(direction);
 	r = p->family == 4 ? net_turn_ipv4(skb, p, &payload, &sum)
 			   : net_turn_ipv6(skb, p, &payload, &sum);
 	if (r)
-		return TCX_VERDICT_DROP;
+		return net_lose(direction);
 	new.source = old.dest;
 	new.dest = old.source;
 	new.doff = sizeof(new) / 4;
@@ -163,7 +163,7 @@ static __noinline int net_reject_tcp(struct __sk_buff *skb, struct net_packet *p
 			old.doff * 4u);
 	}
 	if (bpf_skb_store_bytes(skb, p->l4, &new, sizeof(new), NET_STORE))
-		return TCX_VERDICT_DROP;
+		return net_lose(direction);
 	sum += bpf_htons(IPPROTO_TCP) + bpf_htons(sizeof(new));
 	if (net_csum_is_partial(skb, p->l4 + offsetof(struct tcphdr, check)))
 		new.check = net_fold(sum);
@@ -171,7 +171,7 @@ static __noinline int net_reject_tcp(struct __sk_buff *skb, struct net_packet *p
 		new.check = ~net_sum(&new, sizeof(new), sum);
 	if (bpf_skb_store_bytes(skb, p->l4 + offsetof(struct tcphdr, check), &new.check,
 		sizeof(new.check), NET_STORE))
-		return TCX_VERDICT_DROP;
+		return net_lose(direction);
 	return net_send_back(skb, direction);
 }
 
@@ -222,7 +222,7 @@ static __noinline int net_reject_ipv4(struct __sk_buff *skb, struct net_packet *
 
 	if (p->l4 - p->l3 != sizeof(a.ip) || !net_may_answer(skb, p) ||
 		bpf_skb_load_bytes(skb, p->l3, &a.quote, sizeof(a.quote) + sizeof(a.transport)))
-		return TCX_VERDICT_DROP;
+		return net_lose(direction);
 	a.ip.version = 4;
 	a.ip.ihl = sizeof(a.ip) / 4;
 	a.ip.tot_len = bpf_htons(sizeof(a));
@@ -237,7 +237,7 @@ static __noinline int net_reject_ipv4(struct __sk_buff *skb, struct net_packet *
 	if (bpf_skb_change_tail(skb, p->l3 + sizeof(a), 0) || !net_swap_link(skb, p) ||
 		bpf_skb_store_bytes(skb, p->l3, &a, sizeof(a), NET_STORE) ||
 		!net_seed_checksum(skb, p, direction, 0))
-		return TCX_VERDICT_DROP;
+		return net_lose(direction);
 	return net_send_back(skb, direction);
 }
 
@@ -256,7 +256,7 @@ static __noinline int net_reject_ipv6(struct __sk_buff *skb, struct net_packet *
 
 	if (p->l4 - p->l3 != sizeof(a.ip) || !net_may_answer(skb, p) ||
 		bpf_skb_load_bytes(skb, p->l3, &a.quote, sizeof(a.quote) + sizeof(a.transport)))
-		return TCX_VERDICT_DROP;
+		return net_lose(direction);
 	a.ip.version = 6;
 	a.ip.payload_len = bpf_htons(body);
 	a.ip.nexthdr = IPPROTO_ICMPV6;
@@ -271,7 +271,7 @@ static __noinline int net_reject_ipv6(struct __sk_buff *skb, struct net_packet *
 	if (bpf_skb_change_tail(skb, p->l3 + sizeof(a), 0) || !net_swap_link(skb, p) ||
 		bpf_skb_store_bytes(skb, p->l3, &a, sizeof(a), NET_STORE) ||
 		!net_seed_checksum(skb, p, direction, net_fold(pseudo)))
-		return TCX_VERDICT_DROP;
+		return net_lose(direction);
 	return net_send_back(skb, direction);
 }
 

@@ -3,9 +3,11 @@
 #include "core/cleanup.h"
 #include "fault/fault.h"
 
+extern const struct fault_driver driver_net_partition;
 extern const struct fault_driver driver_net_shape;
 
 static const struct fault_driver *const drivers[] = {
+	&driver_net_partition,
 	&driver_net_shape,
 	NULL,
 };

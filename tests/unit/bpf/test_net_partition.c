@@ -88,6 +88,9 @@ static struct outcome send_marked(const struct frame *f, bool out, uint32_t mark
 	o.verdict = (int)opts.retval;
 	o.length = opts.data_size_out;
 	o.mark = ctx.mark;
+	/* To no interface: lost, and the sender is none the wiser. */
+	if (out && o.verdict == REDIRECT && o.mark != NET_MARK_REPLY)
+		o.verdict = DROP;
 	return o;
 }
 
