@@ -1,0 +1,23 @@
+/* Who calls, and whether he may. */
+#pragma once
+
+#include <gnutls/gnutls.h>
+#include <stdbool.h>
+#include "core/err.h"
+
+struct caller {
+	char name[160];	/* "uid 0, pid 77" or "certificate pgjolt.example"; printable */
+	unsigned status;	/* HTTP status of a refusal: 401 or 403 */
+};
+
+/* The process at the other end of a unix socket (SO_PEERCRED, unix(7)): root or the agent's own
+ * user. -EPERM with ret->status otherwise; ret is filled as far as it is known. */
+int caller_from_socket(int fd, struct caller *ret, struct err **err);
+
+/*
+ * The certificate at the other end of a TLS session: verified against the CA as a client's, valid
+ * now, and (where allowed is not NULL) with its common name or one of its alternative names in
+ * allowed. -EACCES (401) without one, -EPERM (403) otherwise.
+ */
+int caller_from_session(gnutls_session_t session, char *const *allowed, struct caller *ret,
+	struct err **err);

@@ -1,0 +1,50 @@
+/* What the server's own files share. */
+#pragma once
+
+#include <microhttpd.h>
+#include <systemd/sd-event.h>
+#include <sys/stat.h>
+#include "agent.h"
+#include "api/audit.h"
+#include "api/client.h"
+#include "api/event_stream.h"
+#include "api/metrics.h"
+#include "api/server.h"
+#include "api/tls.h"
+
+#define SERVER_CLIENTS_MAX   64		/* connections on each of the two sockets */
+#define SERVER_FOLLOWERS_MAX 32
+#define SERVER_BODY_MAX	     (1UL << 20)
+#define SERVER_TICK_MS	     2500	/* time limits and heartbeats, while there are connections */
+
+/* One libmicrohttpd daemon in external epoll mode. */
+struct listener {
+	struct api_server *server;
+	struct MHD_Daemon *daemon;
+	sd_event_source *io, *timer;
+	bool tls;
+};
+
+struct api_server {
+	struct agent *agent;
+	struct listener local, remote;
+	struct stat local_id;
+	bool bound;			/* local_id is that of config.socket_path */
+	struct tls_files tls;
+	struct client_list clients;
+	struct event_stream *streams;
+	unsigned n_followers;
+	sd_event_source *wake;		/* there are new events */
+	sd_event_source *tick;
+	unsigned follow_id;
+	struct metrics metrics;
+	struct audit_window refusals;
+	bool stopping;
+};
+
+/* libmicrohttpd's callbacks of one request (request.c); cls is the listener. */
+void *request_begin(void *cls, const char *target, struct MHD_Connection *connection);
+enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, const char *path,
+	const char *method, const char *version, const char *data, size_t *length, void **state);
+void request_end(void *cls, struct MHD_Connection *connection, void **state,
+	enum MHD_RequestTerminationCode why);
