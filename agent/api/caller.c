@@ -1,5 +1,6 @@
 #include "api/caller.h"
 
+#include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <stdio.h>
 #include <string.h>

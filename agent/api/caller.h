@@ -1,9 +1,12 @@
 /* Who calls, and whether he may. */
 #pragma once
 
-#include <gnutls/gnutls.h>
 #include <stdbool.h>
 #include "core/err.h"
+
+/* gnutls_session_t. <gnutls/gnutls.h> has a `union params`, which is not for those who include
+ * core/param.h. */
+struct gnutls_session_int;
 
 struct caller {
 	char name[160];	/* "uid 0, pid 77" or "certificate pgjolt.example"; printable */
@@ -19,5 +22,5 @@ int caller_from_socket(int fd, struct caller *ret, struct err **err);
  * now, and (where allowed is not NULL) with its common name or one of its alternative names in
  * allowed. -EACCES (401) without one, -EPERM (403) otherwise.
  */
-int caller_from_session(gnutls_session_t session, char *const *allowed, struct caller *ret,
+int caller_from_session(struct gnutls_session_int *session, char *const *allowed, struct caller *ret,
 	struct err **err);

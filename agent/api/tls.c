@@ -1,6 +1,7 @@
 #include "api/tls.h"
 
 #include <fcntl.h>
+#include <gnutls/gnutls.h>
 #include <string.h>
 #include "core/durable.h"
 

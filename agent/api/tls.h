@@ -1,7 +1,6 @@
 /* The PEM files of mutual TLS, read and checked before the server starts. */
 #pragma once
 
-#include <gnutls/gnutls.h>
 #include "core/err.h"
 
 /* TLS 1.2 and 1.3 with at least 128-bit security (gnutls_priority_init(3)). */
