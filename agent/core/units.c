@@ -312,7 +312,7 @@ static char *shortest(uint64_t value, const struct unit *units, size_t n,
 	size_t best = SIZE_MAX;
 
 	for (size_t i = 0; i < n; i++) {
-		if (i && value < units[i].factor)
+		if (units[i].factor > 1 && value < units[i].factor)
 			continue;
 		if (!decimal_write(value, units[i].factor, 3, units[i].name, candidate))
 			continue;

@@ -158,7 +158,7 @@ static int check(const struct params *p, struct err **err)
 
 const struct fault_spec fault_net_shape = {
 	.name = "net-shape",
-	.summary = "Delay, lose, duplicate, reorder, corrupt or slow packets of an instance",
+	.summary = "Delay, lose, duplicate, reorder, corrupt or slow packets",
 	.description =
 		"Makes the network between the instance and the peers that are named worse "
 		"without cutting it: later, thinner, lossy. Each effect applies to every "
