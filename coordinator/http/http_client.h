@@ -43,6 +43,8 @@ typedef void (*http_done)(const struct http_answer *a, void *data);
 int http_client_new(sd_event *event, struct http_client **ret, struct err **err);
 /* Pending calls end without their callback. */
 void http_client_free(struct http_client *c);
+/* The loop that it was given; borrowed. */
+sd_event *http_client_event(const struct http_client *c);
 
 struct http_call;
 /* done is called once, from the loop, never from within. *ret_call (may be NULL) is valid until then. */

@@ -1,0 +1,442 @@
+#include "http/http_client.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "core/clock.h"
+#include "core/json.h"
+#include "core/wire.h"
+
+#define BODY_MAX (16UL << 20)
+#define LINE_MAX_BYTES (1UL << 20)
+
+struct http_call {
+	struct http_client *client;
+	struct http_call *prev, *next;
+	CURL *easy;
+	struct curl_slist *headers;
+	char *body_sent;
+	http_done done;
+	void *data;
+	void (*line)(const char *line, size_t length, void *data);
+	char *text;			/* the answer, or the unfinished line of a stream */
+	size_t length, capacity;
+	bool too_long;
+	uint64_t sent_ns;
+	char error[CURL_ERROR_SIZE];
+	/* A callback of ours is on the stack: the call must not be freed under curl's feet. */
+	bool in_callback, cancelled;
+};
+
+struct http_client {
+	sd_event *event;
+	CURLM *multi;
+	sd_event_source *timer;
+	struct http_call *calls;
+};
+
+static void call_free(struct http_call *call)
+{
+	if (call->easy) {
+		curl_multi_remove_handle(call->client->multi, call->easy);
+		curl_easy_cleanup(call->easy);
+	}
+	if (call->prev)
+		call->prev->next = call->next;
+	else if (call->client->calls == call)
+		call->client->calls = call->next;
+	if (call->next)
+		call->next->prev = call->prev;
+	curl_slist_free_all(call->headers);
+	free(call->body_sent);
+	free(call->text);
+	free(call);
+}
+
+static int curl_error_to_errno(CURLcode code)
+{
+	switch (code) {
+	case CURLE_OPERATION_TIMEDOUT:
+		return -ETIMEDOUT;
+	case CURLE_COULDNT_CONNECT:
+		return -ECONNREFUSED;
+	case CURLE_COULDNT_RESOLVE_HOST:
+		return -ENOENT;
+	case CURLE_OUT_OF_MEMORY:
+		return -ENOMEM;
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_CONNECT_ERROR:
+		return -EACCES;
+	default:
+		return -ECONNRESET;
+	}
+}
+
+static void call_finish(struct http_call *call, CURLcode code)
+{
+	long status = 0;
+	struct http_answer a = {.sent_ns = call->sent_ns, .done_ns = now_ns(), .body = ""};
+
+	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (call->too_long) {
+		a.error = -EFBIG;
+		a.error_text = "the answer is longer than is allowed";
+	} else if (code != CURLE_OK) {
+		a.error = curl_error_to_errno(code);
+		a.error_text = call->error[0] ? call->error : curl_easy_strerror(code);
+	} else {
+		a.status = (int)status;
+		if (!call->line && call->text) {
+			a.body = call->text;
+			a.length = call->length;
+		}
+	}
+	call->in_callback = true;
+	if (call->done && !call->cancelled)
+		call->done(&a, call->data);
+	call_free(call);
+}
+
+static void client_reap(struct http_client *c)
+{
+	CURLMsg *m;
+	int left;
+
+	while ((m = curl_multi_info_read(c->multi, &left))) {
+		struct http_call *call = NULL;
+		CURLcode code = m->data.result;
+
+		if (m->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&call);
+		if (call)
+			call_finish(call, code);
+	}
+}
+
+static int on_io(sd_event_source *s, int fd, uint32_t revents, void *data)
+{
+	struct http_client *c = data;
+	int action = 0, running;
+
+	(void)s;
+	if (revents & (EPOLLIN | EPOLLHUP))
+		action |= CURL_CSELECT_IN;
+	if (revents & EPOLLOUT)
+		action |= CURL_CSELECT_OUT;
+	if (revents & EPOLLERR)
+		action |= CURL_CSELECT_ERR;
+	curl_multi_socket_action(c->multi, fd, action, &running);
+	client_reap(c);
+	return 0;
+}
+
+static int on_timer(sd_event_source *s, uint64_t usec, void *data)
+{
+	struct http_client *c = data;
+	int running;
+
+	(void)s;
+	(void)usec;
+	curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	client_reap(c);
+	return 0;
+}
+
+static int curl_socket_changed(CURL *easy, curl_socket_t fd, int what, void *data, void *socket_data)
+{
+	struct http_client *c = data;
+	sd_event_source *source = socket_data;
+	uint32_t events = 0;
+
+	(void)easy;
+	if (what == CURL_POLL_REMOVE) {
+		curl_multi_assign(c->multi, fd, NULL);
+		if (source) {
+			sd_event_source_set_enabled(source, SD_EVENT_OFF);
+			sd_event_source_unref(source);
+		}
+		return 0;
+	}
+	if (what & CURL_POLL_IN)
+		events |= EPOLLIN;
+	if (what & CURL_POLL_OUT)
+		events |= EPOLLOUT;
+	if (source)
+		return sd_event_source_set_io_events(source, events) < 0 ? -1 : 0;
+	if (sd_event_add_io(c->event, &source, fd, events, on_io, c) < 0)
+		return -1;
+	curl_multi_assign(c->multi, fd, source);
+	return 0;
+}
+
+static int curl_timer_changed(CURLM *multi, long timeout_ms, void *data)
+{
+	struct http_client *c = data;
+
+	(void)multi;
+	if (timeout_ms < 0)
+		return sd_event_source_set_enabled(c->timer, SD_EVENT_OFF) < 0 ? -1 : 0;
+	if (sd_event_source_set_time(c->timer,
+		    now_ns() / NS_PER_US + (uint64_t)timeout_ms * 1000) < 0)
+		return -1;
+	return sd_event_source_set_enabled(c->timer, SD_EVENT_ONESHOT) < 0 ? -1 : 0;
+}
+
+int http_client_new(sd_event *event, struct http_client **ret, struct err **err)
+{
+	struct http_client *c;
+	int r;
+
+	if (curl_global_init(CURL_GLOBAL_DEFAULT))
+		return err_set(err, -ENOMEM, "cannot start libcurl");
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return err_set(err, -ENOMEM, "out of memory");
+	c->event = sd_event_ref(event);
+	c->multi = curl_multi_init();
+	/* Accuracy 0 would mean 250 ms. */
+	r = sd_event_add_time(event, &c->timer, CLOCK_MONOTONIC, 0, 1, on_timer, c);
+	if (!c->multi || r < 0) {
+		http_client_free(c);
+		return err_set(err, r < 0 ? r : -ENOMEM, "cannot set up the HTTP client");
+	}
+	sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
+	curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, curl_socket_changed);
+	curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
+	curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, curl_timer_changed);
+	curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
+	*ret = c;
+	return 0;
+}
+
+void http_client_free(struct http_client *c)
+{
+	if (!c)
+		return;
+	while (c->calls)
+		call_free(c->calls);
+	if (c->multi)
+		curl_multi_cleanup(c->multi);
+	if (c->timer)
+		sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
+	sd_event_source_unref(c->timer);
+	sd_event_unref(c->event);
+	free(c);
+}
+
+sd_event *http_client_event(const struct http_client *c)
+{
+	return c->event;
+}
+
+static bool call_append(struct http_call *call, const char *p, size_t n, size_t max)
+{
+	if (call->length + n > max) {
+		call->too_long = true;
+		return false;
+	}
+	if (call->length + n + 1 > call->capacity) {
+		size_t capacity = (call->length + n + 1) * 2;
+		char *text = realloc(call->text, capacity);
+
+		if (!text)
+			return false;
+		call->text = text;
+		call->capacity = capacity;
+	}
+	memcpy(call->text + call->length, p, n);
+	call->length += n;
+	call->text[call->length] = 0;
+	return true;
+}
+
+static size_t stream_lines(struct http_call *call, const char *p, size_t n)
+{
+	const char *end;
+	size_t left = n;
+
+	while ((end = memchr(p, '\n', left))) {
+		size_t part = (size_t)(end - p);
+
+		if (!call_append(call, p, part, LINE_MAX_BYTES))
+			return 0;
+		if (call->length)
+			call->line(call->text, call->length, call->data);
+		if (call->cancelled)
+			return 0;
+		call->length = 0;
+		left -= part + 1;
+		p = end + 1;
+	}
+	return call_append(call, p, left, LINE_MAX_BYTES) ? n : 0;
+}
+
+static size_t on_body(char *p, size_t size, size_t count, void *data)
+{
+	struct http_call *call = data;
+	size_t n = size * count;
+	long status = 0;
+
+	if (call->cancelled)
+		return 0;
+	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (call->line && status < 400) {
+		size_t taken;
+
+		call->in_callback = true;
+		taken = stream_lines(call, p, n);
+		call->in_callback = false;
+		return taken;
+	}
+	return call_append(call, p, n, BODY_MAX) ? n : 0;
+}
+
+static int call_set_up(struct http_call *call, const struct http_request *r)
+{
+	CURL *e = call->easy;
+	long timeout = r->timeout_ms == UINT64_MAX ? 0 :
+		       r->timeout_ms		       ? (long)r->timeout_ms :
+							 5000;
+
+	curl_easy_setopt(e, CURLOPT_URL, r->url);
+	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(e, CURLOPT_NOPROXY, "*");
+	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(e, CURLOPT_PRIVATE, call);
+	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, call->error);
+	curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, r->method);
+	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(e, CURLOPT_WRITEDATA, call);
+	curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
+	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, timeout);
+	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
+		r->connect_timeout_ms ? (long)r->connect_timeout_ms : 1000L);
+	if (r->unix_socket)
+		curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, r->unix_socket);
+	if (r->tls) {
+		if (r->tls->ca)
+			curl_easy_setopt(e, CURLOPT_CAINFO, r->tls->ca);
+		if (r->tls->cert)
+			curl_easy_setopt(e, CURLOPT_SSLCERT, r->tls->cert);
+		if (r->tls->key)
+			curl_easy_setopt(e, CURLOPT_SSLKEY, r->tls->key);
+	}
+	if (r->body || strcmp(r->method, "POST") == 0) {
+		call->body_sent = strdup(r->body ? r->body : "{}");
+		call->headers = curl_slist_append(NULL, "Content-Type: application/json");
+		if (!call->body_sent || !call->headers)
+			return -ENOMEM;
+		curl_easy_setopt(e, CURLOPT_POSTFIELDS, call->body_sent);
+		curl_easy_setopt(e, CURLOPT_HTTPHEADER, call->headers);
+	}
+	return 0;
+}
+
+int http_start(struct http_client *c, const struct http_request *r, http_done done, void *data,
+	struct http_call **ret_call, struct err **err)
+{
+	struct http_call *call = calloc(1, sizeof(*call));
+	CURLMcode code;
+
+	if (!call)
+		return err_set(err, -ENOMEM, "out of memory");
+	call->client = c;
+	call->done = done;
+	call->data = data;
+	call->line = r->line;
+	call->next = c->calls;
+	if (c->calls)
+		c->calls->prev = call;
+	c->calls = call;
+	call->easy = curl_easy_init();
+	if (!call->easy || call_set_up(call, r) < 0) {
+		call_free(call);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	call->sent_ns = now_ns();
+	code = curl_multi_add_handle(c->multi, call->easy);
+	if (code != CURLM_OK) {
+		call_free(call);
+		return err_set(err, -EIO, "%s %s: %s", r->method, r->url, curl_multi_strerror(code));
+	}
+	if (ret_call)
+		*ret_call = call;
+	return 0;
+}
+
+void http_cancel(struct http_call *call)
+{
+	if (!call)
+		return;
+	if (call->in_callback)
+		call->cancelled = true;
+	else
+		call_free(call);
+}
+
+struct waiting {
+	bool done;
+	int error, status;
+	char *text;
+	cJSON *json;
+	struct err *err;
+};
+
+static void on_waited(const struct http_answer *a, void *data)
+{
+	struct waiting *w = data;
+
+	w->done = true;
+	w->error = a->error;
+	w->status = a->status;
+	if (a->error)
+		w->text = strdup(a->error_text ? a->error_text : "no answer");
+	else if (a->length)
+		w->error = json_parse(a->body, a->length, &w->json, &w->err);
+}
+
+int http_wait(struct http_client *c, const struct http_request *r, int *ret_status,
+	cJSON **ret_json, struct err **err)
+{
+	struct waiting w = {0};
+	_cleanup_json_ cJSON *json = NULL;
+	_cleanup_free_ char *text = NULL;
+	_cleanup_err_ struct err *cause = NULL;
+	struct http_call *call = NULL;
+	int code;
+
+	code = http_start(c, r, on_waited, &w, &call, err);
+	if (code < 0)
+		return code;
+	while (!w.done) {
+		code = sd_event_run(c->event, UINT64_MAX);
+		if (code < 0) {
+			http_cancel(call);
+			return err_errno(err, code, "event loop");
+		}
+		if (sd_event_get_state(c->event) == SD_EVENT_FINISHED && !w.done) {
+			http_cancel(call);
+			return err_set(err, -ECANCELED, "%s %s: interrupted", r->method, r->url);
+		}
+	}
+	json = w.json;
+	text = w.text;
+	cause = w.err;
+	if (ret_status)
+		*ret_status = w.status;
+	if (w.status >= 400)
+		return error_from_json(w.status, json, err);
+	if (w.error)
+		return err_set(err, w.error, "%s %s: %s", r->method, r->url,
+			text ? text : err_text(cause));
+	if (ret_json)
+		*ret_json = steal_ptr(json);
+	return 0;
+}
