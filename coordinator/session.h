@@ -1,0 +1,67 @@
+/* The owner of what every verb needs: the loop, the HTTP client, the agents, their instances. */
+#pragma once
+
+#include <systemd/sd-event.h>
+#include "agentlink/agent_link.h"
+#include "agentlink/local_agent.h"
+#include "cli.h"
+#include "core/err.h"
+#include "core/wire.h"
+#include "http/http_client.h"
+
+/* Put these first into a verb's struct; SESSION_OPTIONS first into its table. */
+struct session_options {
+	char **agents;		/* --agent SOCKET-PATH|https://HOST:PORT; none: the local default */
+	char *tls_ca, *tls_cert, *tls_key;
+	bool json;
+};
+void session_options_done(struct session_options *o);
+
+#define SESSION_OPTION(s, m) (offsetof(s, session) + offsetof(struct session_options, m))
+/* s: the verb's struct, with a member `session`. */
+#define SESSION_OPTIONS(s)                                                                          \
+	{"agent", CLI_TEXTS, SESSION_OPTION(s, agents), "SOCKET|URL",                               \
+		"an agent: a unix socket's path or https://HOST:PORT; may be repeated", "@files"},  \
+	{"tls-ca", CLI_TEXT, SESSION_OPTION(s, tls_ca), "FILE", "CA of the agents' certificates",   \
+		"@files"},                                                                          \
+	{"tls-cert", CLI_TEXT, SESSION_OPTION(s, tls_cert), "FILE", "our certificate", "@files"},   \
+	{"tls-key", CLI_TEXT, SESSION_OPTION(s, tls_key), "FILE", "our private key", "@files"},     \
+	{"json", CLI_FLAG, SESSION_OPTION(s, json), NULL, "print one JSON document", NULL}
+
+struct session {
+	sd_event *event;
+	struct http_client *http;
+	struct local_agent *local;	/* the agent we started; NULL: it was there */
+	struct agent_link **links;
+	size_t n_links;
+};
+
+/* start_local: start an agent for our own duration if none answers on the default socket; else an
+ * absent agent is an error. Learns each agent's name; measures its clock. */
+int session_open(const struct session_options *o, bool start_local, struct session **ret,
+	struct err **err);
+/* Stops an agent that we started: it reverts what is left. Returns its exit status, or 0. */
+int session_close(struct session *s);
+static inline void session_closep(struct session **s)
+{
+	if (*s)
+		session_close(*s);
+}
+
+/* An instance and the agent that can reach it. */
+struct target {
+	struct agent_link *link;	/* borrowed */
+	struct instance_info *info;
+};
+struct targets {
+	struct target *items;
+	size_t count;
+};
+void targets_done(struct targets *t);
+/* All instances of all agents, by name; two nodes never share one. */
+int session_targets(struct session *s, struct targets *ret, struct err **err);
+/* Those of one cluster: by name, or, name NULL, the only one there is. -ENOENT names the clusters. */
+int session_cluster(struct session *s, const char *cluster, struct targets *ret, struct err **err);
+/* By instance name; -ENOENT names what there is. Borrowed. */
+int targets_find(const struct targets *t, const char *name, const struct target **ret,
+	struct err **err);
