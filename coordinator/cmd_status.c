@@ -1,0 +1,103 @@
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "core/units.h"
+#include "session.h"
+#include "table.h"
+#include "verbs.h"
+
+struct options {
+	struct session_options session;
+	bool all;
+};
+
+static bool is_over(const struct experiment_info *e)
+{
+	return e->state == EXPERIMENT_CLEAN || e->state == EXPERIMENT_REFUSED;
+}
+
+static void add_text(struct table *t, const struct experiment_info *e)
+{
+	char remaining[UNITS_TEXT_MAX], hits[24];
+	const char *cells[] = {e->experiment, e->fault, e->instance,
+		experiment_state_to_string(e->state), remaining, hits, e->error};
+
+	duration_human(e->remaining_ms * 1000000, remaining);
+	snprintf(hits, sizeof(hits), "%" PRIu64, e->hits);
+	table_add(t, cells);
+}
+
+static int status(const struct options *o, struct err **err)
+{
+	static const char *const heads[] = {"EXPERIMENT", "FAULT", "INSTANCE", "STATE", "REMAINING",
+		"HITS", "ERROR", NULL};
+	_cleanup_(session_closep) struct session *s = NULL;
+	_cleanup_json_ cJSON *all = json_array();
+	struct table *t = table_new(heads);
+	size_t shown = 0;
+	int r = session_open(&o->session, false, &s, err);
+
+	for (size_t i = 0; r >= 0 && i < s->n_links; i++) {
+		struct experiment_info **list = NULL;
+		size_t n = 0;
+
+		r = agent_link_experiments(s->links[i], &list, &n, err);
+		for (size_t k = 0; r >= 0 && k < n; k++) {
+			if (o->all || !is_over(list[k])) {
+				json_append(all, experiment_info_to_json(list[k]));
+				add_text(t, list[k]);
+				shown++;
+			}
+			experiment_info_free(list[k]);
+		}
+		free(list);
+	}
+	if (r >= 0 && o->session.json) {
+		_cleanup_free_ char *text = json_print_pretty(all);
+
+		puts(text);
+	} else if (r >= 0 && !shown) {
+		printf("No experiment is under way%s.\n", o->all ? " or remembered" : "");
+	} else if (r >= 0) {
+		table_print(t, stdout);
+	}
+	table_free(t);
+	return r;
+}
+
+static int run(const struct cli_verb *verb, int argc, char **argv)
+{
+	struct options o = {0};
+	_cleanup_strv_ char **arguments = NULL;
+	_cleanup_err_ struct err *err = NULL;
+	int r = cli_parse(verb, argc, argv, NULL, &o, &arguments, &err), code = EXIT_PASSED;
+
+	if (r >= 0 && arguments)
+		r = err_set(&err, -EINVAL, "unexpected \"%s\"", arguments[0]);
+	if (r < 0) {
+		code = r == -ECANCELED ? EXIT_PASSED : cli_usage(verb, err);
+	} else {
+		r = status(&o, &err);
+		/* No agent, no fault: what a fault lives in is its agent. */
+		if (r == -ESRCH && !o.session.agents) {
+			puts(o.session.json ? "[]" : "No agent runs here, so no experiment is under way.");
+		} else if (r < 0) {
+			code = cli_fail(err);
+		}
+	}
+	session_options_done(&o.session);
+	return code;
+}
+
+static const struct cli_option options[] = {
+	SESSION_OPTIONS(struct options),
+	{"all", CLI_FLAG, offsetof(struct options, all), NULL, "those that ended too", NULL},
+};
+
+const struct cli_verb verb_status = {
+	.name = "status",
+	.summary = "the experiments under way",
+	.options = options,
+	.n_options = ELEMENTS(options),
+	.run = run,
+};

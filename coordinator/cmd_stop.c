@@ -1,0 +1,116 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "session.h"
+#include "verbs.h"
+
+struct options {
+	struct session_options session;
+	bool all;
+};
+
+static int stop_all(struct session *s, size_t *ret_left, struct err **err)
+{
+	int result = 0;
+
+	/* Every agent is asked, whatever one of them answers. */
+	for (size_t i = 0; i < s->n_links; i++) {
+		size_t left = 0;
+		int r = agent_link_revert_all(s->links[i], NULL, &left, result < 0 ? NULL : err);
+
+		if (r < 0)
+			result = r;
+		*ret_left += left;
+	}
+	return result;
+}
+
+static int stop_one(struct session *s, const char *id, size_t *ret_left, struct err **err)
+{
+	for (size_t i = 0; i < s->n_links; i++) {
+		_cleanup_(experiment_info_freep) struct experiment_info *e = NULL;
+		_cleanup_err_ struct err *cause = NULL;
+		int r = agent_link_revert(s->links[i], id, &e, &cause);
+
+		if (r == -ENOENT)
+			continue;
+		if (r < 0)
+			return err_set(err, r, "%s", err_text(cause));
+		if (e->state != EXPERIMENT_CLEAN && e->state != EXPERIMENT_REFUSED)
+			(*ret_left)++;
+		return 0;
+	}
+	return err_set(err, -ENOENT, "no agent knows experiment \"%s\" (see `pgjolt status`)", id);
+}
+
+static int stop(const struct options *o, char **ids, size_t *ret_left, struct err **err)
+{
+	_cleanup_(session_closep) struct session *s = NULL;
+	int r = session_open(&o->session, false, &s, err);
+
+	if (r < 0)
+		return r;
+	if (o->all)
+		return stop_all(s, ret_left, err);
+	for (size_t i = 0; r >= 0 && ids[i]; i++) {
+		if (!id_is_valid(ids[i]))
+			return err_set(err, -EINVAL,
+				"\"%s\" is no experiment's id (lower-case letters, digits, \"-\")",
+				ids[i]);
+		r = stop_one(s, ids[i], ret_left, err);
+	}
+	return r;
+}
+
+static int report(const struct options *o, size_t left)
+{
+	if (o->session.json)
+		printf("{\"left\": %zu}\n", left);
+	else if (!left)
+		puts("Reverted; the nodes are clean.");
+	if (!left)
+		return EXIT_PASSED;
+	fprintf(stderr,
+		"pgjolt: %zu experiment%s could not be reverted; `pgjolt status` says what is left. The "
+		"agent goes on trying;\nending it and running `pgjolt-agent revert-all` on the node "
+		"says what stands in the way.\n",
+		left, left == 1 ? "" : "s");
+	return EXIT_STUCK;
+}
+
+static int run(const struct cli_verb *verb, int argc, char **argv)
+{
+	struct options o = {0};
+	_cleanup_strv_ char **ids = NULL;
+	_cleanup_err_ struct err *err = NULL;
+	size_t left = 0;
+	int r = cli_parse(verb, argc, argv, NULL, &o, &ids, &err), code;
+
+	if (r >= 0 && !o.all == !ids)
+		r = err_set(&err, -EINVAL, "give the ids of experiments, or --all");
+	if (r < 0) {
+		code = r == -ECANCELED ? EXIT_PASSED : cli_usage(verb, err);
+	} else {
+		r = stop(&o, ids, &left, &err);
+		if (r == -ESRCH && o.all && !o.session.agents)
+			code = report(&o, 0);
+		else
+			code = r < 0 ? cli_fail(err) : report(&o, left);
+	}
+	session_options_done(&o.session);
+	return code;
+}
+
+static const struct cli_option options[] = {
+	SESSION_OPTIONS(struct options),
+	{"all", CLI_FLAG, offsetof(struct options, all), NULL, "every experiment of every agent", NULL},
+};
+
+const struct cli_verb verb_stop = {
+	.name = "stop",
+	.arguments = "ID... | --all",
+	.summary = "revert experiments now",
+	.options = options,
+	.n_options = ELEMENTS(options),
+	.run = run,
+};
