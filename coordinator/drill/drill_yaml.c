@@ -5,6 +5,7 @@
 
 #include "core/clock.h"
 #include "core/units.h"
+#include "core/wire.h"
 #include "drill/drill_read.h"
 #include "drill/yaml_tree.h"
 
@@ -112,18 +113,15 @@ static const struct yaml_key step_table[] = {
 	{"steps", false, keep_steps},	      {NULL, false, NULL},
 };
 
-/* Peers are names until the run resolves them; all else is checked now, with "all" in their place. */
+/* Peers are names until the run resolves them; all else is checked and made canonical now. */
 static int check_params(struct yaml_tree *t, yaml_node_t *n, struct step *s, struct err **err)
 {
-	_cleanup_json_ cJSON *checked = cJSON_Duplicate(s->params, true);
 	_cleanup_(params_freep) struct params *params = NULL;
 
-	if (s->fault->peers_param && cJSON_HasObjectItem(checked, s->fault->peers_param)) {
-		cJSON_DeleteItemFromObjectCaseSensitive(checked, s->fault->peers_param);
-		json_add_string(checked, s->fault->peers_param, "all");
-	}
-	if (params_from_json(s->fault, checked, &params, err) < 0)
+	if (params_from_json_unresolved(s->fault, s->params, &params, err) < 0)
 		return yaml_wrap(t, n, err);
+	cJSON_Delete(s->params);
+	s->params = params_to_json(params);
 	return 0;
 }
 
