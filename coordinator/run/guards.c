@@ -1,0 +1,141 @@
+/* What must hold before a drill may begin. Anything else refuses it: exit 3, nothing touched. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/durable.h"
+#include "run/run.h"
+
+int run_lock(struct run *r, struct err **err)
+{
+	const char *folder = geteuid() == 0 ? "/run/pgjolt" : getenv("XDG_RUNTIME_DIR");
+	_cleanup_free_ char *path = NULL;
+	_cleanup_close_ int fd = -1;
+	char pid[32] = "";
+	int k;
+
+	if (!folder)
+		folder = "/tmp";
+	k = folder_create(folder, 0755, err);
+	if (k < 0)
+		return k;
+	if (asprintf(&path, "%s/run.lock", folder) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (fd < 0)
+		return err_errno(err, errno, "%s", path);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (read(fd, pid, sizeof(pid) - 1) > 0)
+			pid[strcspn(pid, "\n")] = 0;
+		return err_set(err, -EBUSY, "another run is under way here (pid %s); one at a time",
+			pid[0] ? pid : "unknown");
+	}
+	if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
+		return err_errno(err, errno, "%s", path);
+	r->lock_fd = steal_fd(&fd);
+	return 0;
+}
+
+static int guard_idle(struct run *r, struct err **err)
+{
+	for (size_t i = 0; i < r->session->n_links; i++) {
+		struct experiment_info **list = NULL;
+		size_t n = 0;
+		int k = agent_link_experiments(r->session->links[i], &list, &n, err);
+
+		for (size_t m = 0; m < n; m++) {
+			if (k >= 0 && list[m]->state != EXPERIMENT_CLEAN &&
+				list[m]->state != EXPERIMENT_REFUSED)
+				k = err_set(err, -EBUSY,
+					"experiment %s of another run is %s on %s: see `pgjolt status`, "
+					"`pgjolt stop`",
+					list[m]->experiment, experiment_state_to_string(list[m]->state),
+					list[m]->instance);
+			experiment_info_free(list[m]);
+		}
+		free(list);
+		if (k < 0)
+			return k;
+	}
+	return 0;
+}
+
+static const struct capability *find_capability(const struct node_info *n, const char *fault)
+{
+	for (size_t i = 0; i < n->n_capabilities; i++)
+		if (strcmp(n->capabilities[i].fault, fault) == 0)
+			return &n->capabilities[i];
+	return NULL;
+}
+
+static int guard_steps(const struct node_info *n, const struct step *steps, size_t count,
+	struct err **err)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct capability *c;
+		int k = guard_steps(n, steps[i].steps, steps[i].n_steps, err);
+
+		if (k < 0)
+			return k;
+		if (steps[i].kind != STEP_INJECT)
+			continue;
+		c = find_capability(n, steps[i].fault->name);
+		if (!c || !c->supported)
+			return err_set(err, -EOPNOTSUPP, "node %s cannot do %s: %s", n->name,
+				steps[i].fault->name,
+				c && c->reason ? c->reason : "its agent does not know it");
+	}
+	return 0;
+}
+
+static int guard_nodes(struct run *r, struct err **err)
+{
+	for (size_t i = 0; i < r->session->n_links; i++) {
+		_cleanup_(node_info_freep) struct node_info *n = NULL;
+		int k = agent_link_node(r->session->links[i], &n, err);
+
+		if (k < 0)
+			return k;
+		if (!n->accepting)
+			return err_set(err, -EPERM, "node %s takes no faults now: %s", n->name,
+				n->reason ? n->reason : "unknown reason");
+		k = guard_steps(n, r->drill->steps, r->drill->n_steps, err);
+		if (k < 0)
+			return k;
+	}
+	return 0;
+}
+
+static int guard_cluster(struct run *r, struct err **err)
+{
+	const struct cluster *c = &r->cluster;
+
+	if (c->targets.count < r->drill->steady_instances)
+		return err_set(err, -EPERM, "the drill wants %u instances, cluster %s has %zu",
+			r->drill->steady_instances, c->name, c->targets.count);
+	if (c->view && c->view->paused)
+		return err_set(err, -EPERM,
+			"cluster %s is paused (maintenance): its manager would not fail over", c->name);
+	if (!cluster_primary(c))
+		return err_set(err, -EPERM, "cluster %s has no primary now", c->name);
+	for (size_t i = 0; c->view && i < c->view->n_members; i++)
+		if (!c->view->members[i].running)
+			return err_set(err, -EPERM, "member %s is \"%s\", not running",
+				c->view->members[i].name, c->view->members[i].state);
+	return 0;
+}
+
+int run_guards(struct run *r, struct err **err)
+{
+	int k = guard_idle(r, err);
+
+	if (k >= 0)
+		k = guard_nodes(r, err);
+	if (k >= 0)
+		k = guard_cluster(r, err);
+	return k;
+}

@@ -1,0 +1,122 @@
+/*
+ * One execution of a drill: guards, probes, steps, revert, recovery, ledger, verdict. It owns the
+ * record while it runs. Everything happens on the session's loop; what waits, pumps it.
+ */
+#pragma once
+
+#include <stdio.h>
+#include "drill/drill.h"
+#include "probe/probe.h"
+#include "run/cluster.h"
+#include "run/run_record.h"
+#include "verdict/verdict.h"
+
+struct run_options {
+	const char *out;		/* the run's folder; NULL: pgjolt-runs/RUN */
+	const char *conninfo;
+	const char *cluster, *manager;	/* NULL: found */
+	uint64_t seed;			/* of the picks */
+	bool json;			/* the timeline goes to stderr */
+	bool keep;			/* the probe's schema stays */
+	bool quiet;
+};
+
+/* One fault on one instance within the run, as its agent knows it. */
+struct run_experiment {
+	char *id;
+	const struct step *step;
+	struct agent_link *link;
+	size_t fault;			/* index in record->faults */
+	enum experiment_state state;
+	bool fire_pending, fired, fire_failed, ended, stale;	/* stale: ask the agent again */
+	bool revert_pending;
+	uint64_t renewed_ns;
+};
+
+struct run {
+	const struct run_options *options;
+	const struct drill *drill;
+	struct session *session;
+	struct cluster cluster;
+	struct run_record *record;
+	struct probes *probes;
+	char *folder;
+	int lock_fd;
+	FILE *events_file;
+	struct timeline *timeline;
+	size_t events_shown;
+	sd_event_source *tick, *on_int, *on_term, *agent_death;
+
+	struct run_experiment *experiments;
+	size_t n_experiments;
+	unsigned next_experiment;
+
+	/* What was seen last. */
+	struct observation *seen;	/* by instance; at_ns 0: never */
+	uint64_t write_ok_ns, read_ok_ns, write_tried_ns;
+	bool write_failing;
+	int primary_at_fire;		/* index; -1: unknown */
+	uint32_t timeline_at_fire;
+	uint64_t fired_ns;		/* of the last fault */
+
+	bool interrupted;
+	char *abort_why;		/* set: stop the steps, revert, report */
+	bool agent_lost;
+};
+
+/* Runs it. *ret is the record with everything in it, also for a run that was refused or aborted
+ * once it had begun; an error before that (bad conninfo, no cluster) is returned. */
+int run_execute(struct session *s, const struct drill *d, const struct run_options *o,
+	struct run_record **ret, char **ret_folder, struct err **err);
+/* Prints the exact instances, peers and effects; touches nothing. json: as one document. */
+int run_dry(struct session *s, const struct drill *d, const struct run_options *o, FILE *f,
+	struct err **err);
+
+/* ---- for the files of this room ---- */
+
+/* One turn of the loop (at most timeout_ns), leases, timeline, abort conditions. */
+int run_turn(struct run *r, uint64_t timeout_ns, struct err **err);
+/* Turns until the condition holds: 0; -ETIMEDOUT after limit; -ECANCELED when aborted. */
+int run_wait(struct run *r, bool (*holds)(struct run *r, void *data), void *data,
+	uint64_t limit_ns, struct err **err);
+void run_abort(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void run_note(struct run *r, enum event_kind kind, int instance, const char *value,
+	const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+int run_instance_index(const struct run *r, const char *name);
+
+/* guards.c: -EPERM class with words: the run is refused. */
+int run_guards(struct run *r, struct err **err);
+/* Other runs on this host; the lock is freed by the kernel when we end. */
+int run_lock(struct run *r, struct err **err);
+
+/* steps.c */
+int run_steps(struct run *r, struct err **err);
+
+/* targets.c: the instances that a selector names now. Borrowed pointers, caller frees the array. */
+int run_pick(struct run *r, const struct selector *s, const struct target ***ret, size_t *ret_count,
+	struct err **err);
+
+/* faults.c */
+int run_arm(struct run *r, const struct step *s, struct run_experiment ***ret, size_t *ret_count,
+	struct err **err);
+int run_fire(struct run *r, struct run_experiment *e, struct err **err);
+int run_revert_step(struct run *r, const char *name, struct err **err);
+/* Every one, bounded. Returns how many could not be reverted. */
+size_t run_revert_all(struct run *r);
+bool run_faults_active(const struct run *r);
+void run_renew(struct run *r);
+/* Final evidence of all. */
+void run_collect(struct run *r);
+int run_follow_agents(struct run *r, struct err **err);
+struct run_experiment *run_experiment_find(struct run *r, const char *id);
+
+/* conditions.c */
+bool run_condition(struct run *r, enum condition c, uint64_t since_ns);
+bool run_streaming(const struct run *r, char **ret_why);
+uint64_t run_lag_bytes(const struct run *r);
+
+/* folder.c */
+int run_folder_open(struct run *r, struct err **err);
+int run_folder_write(const char *folder, const struct run_record *record, const cJSON *report,
+	struct err **err);
+cJSON *run_event_to_json(const struct run_record *record, const struct run_event *e);
