@@ -378,6 +378,7 @@ static void on_experiment(const struct http_answer *a, void *data)
 	call.done(e, err, call.data);
 }
 
+/* verb NULL: asks how it is. */
 static int link_start(struct agent_link *l, const char *experiment, const char *verb,
 	const char *body, uint64_t timeout_ms, agent_link_done done, void *data, struct err **err)
 {
@@ -387,7 +388,7 @@ static int link_start(struct agent_link *l, const char *experiment, const char *
 	struct pending *p;
 	int code;
 
-	if (asprintf(&path, "/v1/experiments/%s/%s", experiment, verb) < 0)
+	if (asprintf(&path, "/v1/experiments/%s%s%s", experiment, verb ? "/" : "", verb ? verb : "") < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	url = link_url(l, path);
 	if (!url)
@@ -399,7 +400,7 @@ static int link_start(struct agent_link *l, const char *experiment, const char *
 	if (p->next)
 		p->next->prev = p;
 	l->pending = p;
-	r = link_request(l, "POST", url, body, timeout_ms);
+	r = link_request(l, verb ? "POST" : "GET", url, body, timeout_ms);
 	code = http_start(l->http, &r, on_experiment, p, &p->call, err);
 	if (code < 0) {
 		pending_free(p);
@@ -412,6 +413,12 @@ int agent_link_fire_start(struct agent_link *l, const char *experiment, agent_li
 	void *data, struct err **err)
 {
 	return link_start(l, experiment, "fire", NULL, FIRE_TIMEOUT_MS, done, data, err);
+}
+
+int agent_link_get_start(struct agent_link *l, const char *experiment, agent_link_done done,
+	void *data, struct err **err)
+{
+	return link_start(l, experiment, NULL, NULL, 0, done, data, err);
 }
 
 int agent_link_revert_start(struct agent_link *l, const char *experiment, agent_link_done done,
@@ -453,6 +460,12 @@ static void on_stream_end(const struct http_answer *a, void *data)
 		l->on_lost(l->follow_data);
 }
 
+void agent_link_unfollow(struct agent_link *l)
+{
+	http_cancel(l->follow_call);
+	l->follow_call = NULL;
+}
+
 int agent_link_follow(struct agent_link *l, void (*event)(const struct agent_event *e, void *data),
 	void (*lost)(void *data), void *data, struct err **err)
 {
@@ -462,10 +475,7 @@ int agent_link_follow(struct agent_link *l, void (*event)(const struct agent_eve
 
 	if (!url)
 		return err_set(err, -ENOMEM, "out of memory");
-	if (l->follow_call) {
-		http_cancel(l->follow_call);
-		l->follow_call = NULL;
-	}
+	agent_link_unfollow(l);
 	l->on_event = event;
 	l->on_lost = lost;
 	l->follow_data = data;

@@ -44,6 +44,8 @@ int agent_link_measure_clock(struct agent_link *l, unsigned rounds, struct err *
 typedef void (*agent_link_done)(struct experiment_info *e, const struct err *err, void *data);
 int agent_link_fire_start(struct agent_link *l, const char *experiment, agent_link_done done,
 	void *data, struct err **err);
+int agent_link_get_start(struct agent_link *l, const char *experiment, agent_link_done done,
+	void *data, struct err **err);
 int agent_link_revert_start(struct agent_link *l, const char *experiment, agent_link_done done,
 	void *data, struct err **err);
 int agent_link_renew_start(struct agent_link *l, const char *experiment, uint64_t lease_ms,
@@ -51,6 +53,8 @@ int agent_link_renew_start(struct agent_link *l, const char *experiment, uint64_
 /* Each event once; lost(data) when the stream ends: the agent is gone. */
 int agent_link_follow(struct agent_link *l, void (*event)(const struct agent_event *e, void *data),
 	void (*lost)(void *data), void *data, struct err **err);
+/* No more events, no lost(). */
+void agent_link_unfollow(struct agent_link *l);
 
 /* Agent's now_ns() -> ours; uncertainty in *ret_uncertainty_ns (may be NULL). */
 uint64_t agent_link_to_local_ns(const struct agent_link *l, uint64_t agent_ns,

@@ -41,6 +41,8 @@ int probes_start(sd_event *event, struct run_record *record, const struct probe_
 	struct err **err);
 /* No new attempts; waits (bounded) for outstanding ones: UNKNOWN. */
 void probes_stop(struct probes *p);
+/* NULL, or why the run must be aborted (the ledger's disk is full). Borrowed. */
+const struct err *probes_error(const struct probes *p);
 /* After the heal: reads the ledger's rows back through the clients' way and compares: fills
  * record->ledger. Removes the schema unless keep. Runs the loop. */
 int probes_check(struct probes *p, struct err **err);

@@ -15,15 +15,15 @@
 struct run_experiment *run_experiment_find(struct run *r, const char *id)
 {
 	for (size_t i = 0; i < r->n_experiments; i++)
-		if (id && strcmp(r->experiments[i].id, id) == 0)
-			return &r->experiments[i];
+		if (id && strcmp(r->experiments[i]->id, id) == 0)
+			return r->experiments[i];
 	return NULL;
 }
 
 bool run_faults_active(const struct run *r)
 {
 	for (size_t i = 0; i < r->n_experiments; i++)
-		if (!r->experiments[i].ended)
+		if (!r->experiments[i]->ended)
 			return true;
 	return false;
 }
@@ -72,8 +72,11 @@ static struct run_experiment *add_experiment(struct run *r, const struct step *s
 	struct run_experiment *e;
 	struct fault_run *f;
 
-	/* Frames keep pointers: the array never moves (run_execute() sized it). */
-	e = &r->experiments[r->n_experiments++];
+	r->experiments = reallocarray(r->experiments, r->n_experiments + 1, sizeof(e));
+	e = malloc(sizeof(*e));
+	if (!r->experiments || !e)
+		abort();
+	r->experiments[r->n_experiments++] = e;
 	*e = (struct run_experiment){.step = s, .link = t->link, .fault = r->record->n_faults};
 	if (asprintf(&e->id, "%s-%u", r->record->run, ++r->next_experiment) < 0)
 		abort();
@@ -273,7 +276,7 @@ void run_renew(struct run *r)
 	uint64_t now = now_ns();
 
 	for (size_t i = 0; i < r->n_experiments; i++) {
-		struct run_experiment *e = &r->experiments[i];
+		struct run_experiment *e = r->experiments[i];
 		struct answer_to *a;
 
 		if (e->ended || e->revert_pending || now - e->renewed_ns < RENEW_EVERY_NS)
@@ -284,6 +287,27 @@ void run_renew(struct run *r)
 			free(a->id);
 			free(a);
 		}
+	}
+}
+
+static void on_asked(struct experiment_info *info, const struct err *err, void *data)
+{
+	struct answer_to *a = data;
+
+	(void)err;
+	if (info)
+		take_info(a->run, run_experiment_find(a->run, a->id), info);
+	free(a->id);
+	free(a);
+}
+
+void run_ask(struct run *r, struct run_experiment *e)
+{
+	struct answer_to *a = answer_new(r, e->id);
+
+	if (agent_link_get_start(e->link, e->id, on_asked, a, NULL) < 0) {
+		free(a->id);
+		free(a);
 	}
 }
 
@@ -327,7 +351,7 @@ static bool none_pending(struct run *r, void *data)
 {
 	(void)data;
 	for (size_t i = 0; i < r->n_experiments; i++)
-		if (r->experiments[i].revert_pending || r->experiments[i].fire_pending)
+		if (r->experiments[i]->revert_pending || r->experiments[i]->fire_pending)
 			return false;
 	return true;
 }
@@ -335,9 +359,9 @@ static bool none_pending(struct run *r, void *data)
 int run_revert_step(struct run *r, const char *name, struct err **err)
 {
 	for (size_t i = 0; i < r->n_experiments; i++)
-		if (!name || (r->experiments[i].step->name &&
-				     strcmp(r->experiments[i].step->name, name) == 0))
-			revert_start(r, &r->experiments[i]);
+		if (!name || (r->experiments[i]->step->name &&
+				     strcmp(r->experiments[i]->step->name, name) == 0))
+			revert_start(r, r->experiments[i]);
 	return run_wait(r, none_pending, NULL, REVERT_LIMIT_NS, err);
 }
 
@@ -348,13 +372,13 @@ size_t run_revert_all(struct run *r)
 
 	/* Also when the run was aborted: this wait has an end of its own. */
 	for (size_t i = 0; i < r->n_experiments; i++)
-		revert_start(r, &r->experiments[i]);
+		revert_start(r, r->experiments[i]);
 	while (!none_pending(r, NULL) && now_ns() < end)
 		if (run_turn(r, 20 * NS_PER_MS, NULL) < 0)
 			break;
 	for (size_t i = 0; i < r->n_experiments; i++)
-		if (r->experiments[i].state != EXPERIMENT_CLEAN &&
-			r->experiments[i].state != EXPERIMENT_REFUSED)
+		if (r->experiments[i]->state != EXPERIMENT_CLEAN &&
+			r->experiments[i]->state != EXPERIMENT_REFUSED)
 			left++;
 	return left;
 }
@@ -363,7 +387,7 @@ void run_collect(struct run *r)
 {
 	for (size_t i = 0; i < r->n_experiments; i++) {
 		_cleanup_(experiment_info_freep) struct experiment_info *info = NULL;
-		struct run_experiment *e = &r->experiments[i];
+		struct run_experiment *e = r->experiments[i];
 
 		if (e->state == EXPERIMENT_REFUSED)
 			continue;

@@ -45,9 +45,9 @@ struct run {
 	FILE *events_file;
 	struct timeline *timeline;
 	size_t events_shown;
-	sd_event_source *tick, *on_int, *on_term, *agent_death;
+	sd_event_source *on_int, *on_term, *agent_death;
 
-	struct run_experiment *experiments;
+	struct run_experiment **experiments;	/* frames and answers keep the pointers */
 	size_t n_experiments;
 	unsigned next_experiment;
 
@@ -105,6 +105,8 @@ int run_revert_step(struct run *r, const char *name, struct err **err);
 size_t run_revert_all(struct run *r);
 bool run_faults_active(const struct run *r);
 void run_renew(struct run *r);
+/* Asks its agent how it is; the answer goes into the record. */
+void run_ask(struct run *r, struct run_experiment *e);
 /* Final evidence of all. */
 void run_collect(struct run *r);
 int run_follow_agents(struct run *r, struct err **err);

@@ -127,11 +127,12 @@ struct run_record {
 	char *expected_behaviour;	/* the drill's words on what is right */
 	uint64_t started_ns, ended_ns;
 	uint64_t started_realtime_ns;	/* for people alone */
-	uint64_t probe_interval_ns, slow_ns, poll_interval_ns;
+	uint64_t probe_interval_ns, slow_ns, poll_interval_ns, manager_interval_ns;
 	uint64_t lag_limit_bytes;
 	bool synchronous;		/* commits wait for a replica */
 	enum run_verdict ended_as;	/* REFUSED/ABORTED/STUCK if the run ended so; else PASSED */
 	char *ended_why;
+	char *steps_failed;	/* a wait that reached its limit: fails the drill; NULL: none */
 
 	struct run_instance *instances;
 	size_t n_instances;

@@ -1,0 +1,596 @@
+#include "run/run.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/units.h"
+#include "run/timeline.h"
+
+#define POLL_INTERVAL_NS (50 * NS_PER_MS)
+#define MANAGER_INTERVAL_MS 100
+
+int run_instance_index(const struct run *r, const char *name)
+{
+	return run_record_find_instance(r->record, name);
+}
+
+void run_note(struct run *r, enum event_kind kind, int instance, const char *value,
+	const char *fmt, ...)
+{
+	_cleanup_free_ char *text = NULL;
+	va_list ap;
+	int k;
+
+	va_start(ap, fmt);
+	k = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (k >= 0)
+		run_record_add_event(r->record, now_ns(), kind, instance, value, 0, "%s", text);
+}
+
+void run_abort(struct run *r, const char *fmt, ...)
+{
+	char *text = NULL;
+	va_list ap;
+	int k;
+
+	va_start(ap, fmt);
+	k = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (k < 0)
+		abort();
+	if (r->abort_why) {
+		free(text);
+		return;
+	}
+	r->abort_why = text;
+	run_note(r, EVENT_ABORT, -1, "abort", "aborting: %s", text);
+}
+
+/* ---- what is seen ---- */
+
+static void on_attempt(const struct attempt *a, void *data)
+{
+	struct run *r = data;
+	const struct probe_client *c = &r->record->clients[a->client];
+
+	if (c->way != WAY_CLIENTS)
+		return;
+	if (c->kind == PROBE_READER) {
+		if (a->outcome == OUTCOME_OK)
+			r->read_ok_ns = a->done_ns;
+		return;
+	}
+	r->write_tried_ns = a->done_ns;
+	if (a->outcome == OUTCOME_OK && a->done_ns - a->sent_ns <= r->record->slow_ns) {
+		r->write_ok_ns = a->done_ns;
+		r->write_failing = false;
+	} else if (a->sent_ns > r->write_ok_ns) {
+		r->write_failing = true;
+	}
+}
+
+static void on_observation(const struct observation *o, void *data)
+{
+	struct run *r = data;
+
+	r->seen[o->instance] = *o;
+}
+
+static struct cluster_view *view_copy(const struct cluster_view *v)
+{
+	struct cluster_view *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		abort();
+	*c = *v;
+	c->source = v->source ? strdup(v->source) : NULL;
+	c->leader = v->leader ? strdup(v->leader) : NULL;
+	c->members = calloc(v->n_members + 1, sizeof(*c->members));
+	if (!c->members)
+		abort();
+	for (size_t i = 0; i < v->n_members; i++) {
+		c->members[i] = v->members[i];
+		c->members[i].name = strdup(v->members[i].name);
+		c->members[i].instance =
+			v->members[i].instance ? strdup(v->members[i].instance) : NULL;
+		c->members[i].state = v->members[i].state ? strdup(v->members[i].state) : NULL;
+	}
+	return c;
+}
+
+static const struct cluster_member *member_named(const struct cluster_view *v, const char *name)
+{
+	for (size_t i = 0; i < v->n_members; i++)
+		if (strcmp(v->members[i].name, name) == 0)
+			return &v->members[i];
+	return NULL;
+}
+
+static void note_member(struct run *r, const struct cluster_view *v, const struct cluster_member *m,
+	const struct cluster_member *old)
+{
+	int instance = m->instance ? run_instance_index(r, m->instance) : -1;
+	const char *state = m->state ? m->state : "unknown";
+
+	if (old && old->role == m->role && strcmp(old->state ? old->state : "unknown", state) == 0)
+		return;
+	run_record_add_event(r->record, v->at_ns, EVENT_MEMBER, instance, state, m->timeline,
+		"manager: %s is %s, %s", m->name, role_to_string(m->role), state);
+}
+
+/* Members answer by turns and may differ for a while; what a cut-off member says is told but only
+ * an answer that differs from the newest one makes an event. */
+static void on_view(const struct cluster_view *v, void *data)
+{
+	struct run *r = data;
+	const struct cluster_view *old = r->cluster.view;
+	const char *before = old && old->leader ? old->leader : NULL;
+
+	if ((before == NULL) != (v->leader == NULL) ||
+		(before && v->leader && strcmp(before, v->leader))) {
+		const struct cluster_member *m = v->leader ? member_named(v, v->leader) : NULL;
+
+		run_record_add_event(r->record, v->at_ns, EVENT_LEADER,
+			m && m->instance ? run_instance_index(r, m->instance) : -1,
+			v->leader ? v->leader : "none", m ? m->timeline : 0,
+			v->leader ? "manager: %s leads" : "manager: nobody leads", v->leader);
+	}
+	for (size_t i = 0; i < v->n_members; i++)
+		note_member(r, v, &v->members[i],
+			old ? member_named(old, v->members[i].name) : NULL);
+	for (size_t i = 0; old && i < old->n_members; i++)
+		if (!member_named(v, old->members[i].name))
+			run_record_add_event(r->record, v->at_ns, EVENT_MEMBER,
+				old->members[i].instance ?
+					run_instance_index(r, old->members[i].instance) :
+					-1,
+				"gone", 0, "manager: %s is gone from its list",
+				old->members[i].name);
+	cluster_set_view(&r->cluster, view_copy(v));
+}
+
+/* ---- the loop ---- */
+
+static void show(struct run *r)
+{
+	char status[160], since[UNITS_TEXT_MAX];
+	uint64_t now = now_ns();
+
+	for (; r->events_shown < r->record->n_events; r->events_shown++) {
+		const struct run_event *e = &r->record->events[r->events_shown];
+
+		if (r->events_file) {
+			_cleanup_json_ cJSON *json = run_event_to_json(r->record, e);
+			_cleanup_free_ char *line = json_print(json);
+
+			if (fprintf(r->events_file, "%s\n", line) < 0 ||
+				fflush(r->events_file)) {
+				fclose(r->events_file);
+				r->events_file = NULL;
+				run_abort(r, "events.jsonl: %s", strerror(errno));
+			}
+		}
+		if (r->timeline)
+			timeline_event(r->timeline, r->record, e);
+	}
+	if (!r->timeline)
+		return;
+	duration_human(r->write_ok_ns ? now - r->write_ok_ns : 0, since);
+	snprintf(status, sizeof(status), "%8.1f s   last acknowledged write %s ago   %zu attempts",
+		(double)(now - r->record->started_ns) / 1e9, since, r->record->n_attempts);
+	timeline_status(r->timeline, status);
+}
+
+static void check_aborts(struct run *r)
+{
+	const struct drill *d = r->drill;
+	uint64_t now = now_ns();
+
+	if (d->abort_time_ns && now - r->record->started_ns > d->abort_time_ns)
+		run_abort(r, "the drill took longer than its abort.time");
+	if (d->abort_lag_bytes && run_lag_bytes(r) > d->abort_lag_bytes)
+		run_abort(r, "a replica lags by more than abort.lag");
+	if (d->abort_writes_down_ns && r->write_failing &&
+		now - r->write_ok_ns > d->abort_writes_down_ns)
+		run_abort(r, "writes were down for longer than abort.writesDown");
+	if (r->probes && probes_error(r->probes))
+		run_abort(r, "%s", err_text(probes_error(r->probes)));
+}
+
+int run_turn(struct run *r, uint64_t timeout_ns, struct err **err)
+{
+	int k = sd_event_run(r->session->event, timeout_ns / NS_PER_US);
+
+	if (k < 0)
+		return err_errno(err, k, "event loop");
+	run_renew(r);
+	for (size_t i = 0; i < r->n_experiments; i++) {
+		struct run_experiment *e = r->experiments[i];
+
+		/* One question at a time, and none while an answer is on its way. */
+		if (e->stale && !e->ended && !e->fire_pending && !e->revert_pending &&
+			!r->agent_lost) {
+			e->stale = false;
+			run_ask(r, e);
+		}
+	}
+	check_aborts(r);
+	show(r);
+	return 0;
+}
+
+int run_wait(struct run *r, bool (*holds)(struct run *r, void *data), void *data,
+	uint64_t limit_ns, struct err **err)
+{
+	uint64_t end = now_ns() + limit_ns;
+
+	while (!holds(r, data)) {
+		int k;
+
+		if (r->abort_why)
+			return err_set(err, -ECANCELED, "%s", r->abort_why);
+		if (now_ns() >= end)
+			return err_set(err, -ETIMEDOUT, "not within the limit");
+		k = run_turn(r, 20 * NS_PER_MS, err);
+		if (k < 0)
+			return k;
+	}
+	return 0;
+}
+
+static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *data)
+{
+	struct run *r = data;
+
+	(void)s;
+	(void)si;
+	r->interrupted = true;
+	run_abort(r, "interrupted");
+	return 0;
+}
+
+static int on_agent_death(sd_event_source *s, int fd, uint32_t revents, void *data)
+{
+	struct run *r = data;
+
+	(void)fd;
+	(void)revents;
+	sd_event_source_set_enabled(s, SD_EVENT_OFF);
+	r->agent_lost = true;
+	run_note(r, EVENT_AGENT, -1, "lost", "the agent is gone; what it held ended with it");
+	run_abort(r, "the agent is gone");
+	return 0;
+}
+
+static int watch_signals(struct run *r, struct err **err)
+{
+	sd_event *event = r->session->event;
+	sigset_t set;
+	int k;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	k = sd_event_add_signal(event, &r->on_int, SIGINT, on_signal, r);
+	if (k >= 0)
+		k = sd_event_add_signal(event, &r->on_term, SIGTERM, on_signal, r);
+	if (k >= 0 && r->session->local)
+		k = sd_event_add_io(event, &r->agent_death,
+			local_agent_pidfd(r->session->local), EPOLLIN, on_agent_death, r);
+	return k < 0 ? err_errno(err, k, "event loop") : 0;
+}
+
+/* ---- the phases ---- */
+
+static void fill_record(struct run *r)
+{
+	struct run_record *record = r->record;
+	const struct cluster *c = &r->cluster;
+
+	record->drill = strdup(r->drill->name);
+	record->drill_summary = strdup(r->drill->summary);
+	record->expected_behaviour = r->drill->expected ? strdup(r->drill->expected) : NULL;
+	record->cluster = strdup(c->name);
+	record->manager = strdup(c->manager->driver->name);
+	record->started_ns = now_ns();
+	record->started_realtime_ns = realtime_ns();
+	record->probe_interval_ns = r->drill->interval_ns;
+	record->slow_ns = r->drill->slow_ns;
+	record->poll_interval_ns = POLL_INTERVAL_NS;
+	record->manager_interval_ns = MANAGER_INTERVAL_MS * NS_PER_MS;
+	record->lag_limit_bytes = r->drill->steady_lag_bytes;
+	for (size_t i = 0; c->view && i < c->view->n_members; i++)
+		record->synchronous = record->synchronous || c->view->members[i].sync_standby;
+	record->instances = calloc(c->targets.count, sizeof(*record->instances));
+	r->seen = calloc(c->targets.count + 1, sizeof(*r->seen));
+	if (!record->instances || !r->seen)
+		abort();
+	for (size_t i = 0; i < c->targets.count; i++) {
+		const struct instance_info *n = c->targets.items[i].info;
+		const struct cluster_member *m = cluster_member_of(c, n->name);
+
+		record->instances[record->n_instances++] = (struct run_instance){
+			.name = strdup(n->name),
+			.member = strdup(n->member),
+			.node = n->node ? strdup(n->node) : NULL,
+			.host = strdup(n->addresses && n->addresses[0] ? n->addresses[0] :
+									 "127.0.0.1"),
+			.port = n->port,
+			.role_at_start = m ? m->role : n->role,
+			.timeline_at_start = m ? m->timeline : 0,
+		};
+	}
+	record->expectations = calloc(r->drill->n_expectations + 1, sizeof(*record->expectations));
+	if (!record->expectations)
+		abort();
+	for (size_t i = 0; i < r->drill->n_expectations; i++) {
+		record->expectations[i] = r->drill->expectations[i];
+		record->expectations[i].text = strdup(r->drill->expectations[i].text);
+	}
+	record->n_expectations = r->drill->n_expectations;
+}
+
+static struct probe_options probe_options(const struct run *r)
+{
+	return (struct probe_options){
+		.conninfo = r->options->conninfo,
+		.interval_ns = r->drill->interval_ns,
+		.fresh_interval_ns = r->drill->fresh_interval_ns,
+		.poll_interval_ns = POLL_INTERVAL_NS,
+		.statement_timeout_ns = 2 * NS_PER_S,
+		.connect_timeout_ns = NS_PER_S,
+		.keep = r->options->keep,
+		.straight = true,
+	};
+}
+
+static int start_watching(struct run *r, struct err **err)
+{
+	struct probe_options o = probe_options(r);
+	struct probe_listener l = {on_attempt, on_observation, r};
+	int k = probes_prepare(r->session->event, r->record, &o, err);
+
+	if (k >= 0)
+		k = probes_start(r->session->event, r->record, &o, r->folder, &l, &r->probes, err);
+	if (k >= 0)
+		k = r->cluster.manager->ops->watch(r->cluster.manager, MANAGER_INTERVAL_MS, on_view,
+			r, err);
+	if (k >= 0)
+		k = run_follow_agents(r, err);
+	return k;
+}
+
+struct steady {
+	uint64_t since_ns;
+};
+
+static bool is_steady(struct run *r, void *data)
+{
+	struct steady *s = data;
+	uint64_t now = now_ns();
+
+	if (!run_streaming(r, NULL) || r->write_failing || !r->write_ok_ns)
+		s->since_ns = 0;
+	else if (!s->since_ns)
+		s->since_ns = now;
+	return s->since_ns && now - s->since_ns >= r->drill->steady_for_ns;
+}
+
+static int wait_steady(struct run *r, struct err **err)
+{
+	_cleanup_free_ char *why = NULL;
+	struct steady s = {0};
+	int k;
+
+	run_note(r, EVENT_STEADY, -1, "wait", "waiting for the steady state: all stream, writes work");
+	k = run_wait(r, is_steady, &s, r->drill->steady_limit_ns, err);
+	if (k == -ETIMEDOUT) {
+		run_streaming(r, &why);
+		return err_set(err, -EPERM, "no steady state: %s",
+			why ? why : "writes through the clients' way do not work");
+	}
+	if (k >= 0)
+		run_note(r, EVENT_STEADY, -1, "ok", "steady state");
+	return k;
+}
+
+static bool is_recovered(struct run *r, void *data)
+{
+	struct steady *s = data;
+
+	if (!run_streaming(r, NULL) || r->write_failing)
+		s->since_ns = 0;
+	else if (!s->since_ns)
+		s->since_ns = now_ns();
+	/* Some more polls, so that what the verdict computes from has seen it too. */
+	return s->since_ns && now_ns() - s->since_ns >= NS_PER_S;
+}
+
+static void wait_recovery(struct run *r)
+{
+	_cleanup_free_ char *why = NULL;
+	struct steady s = {0};
+	char limit[UNITS_TEXT_MAX];
+
+	duration_human(r->drill->recovery_limit_ns, limit);
+	run_note(r, EVENT_STEP, -1, "recovery", "wait for full redundancy, at most %s", limit);
+	if (run_wait(r, is_recovered, &s, r->drill->recovery_limit_ns, NULL) == -ETIMEDOUT) {
+		run_streaming(r, &why);
+		run_note(r, EVENT_STEP, -1, "missed", "no full redundancy within the limit: %s",
+			why ? why : "writes do not work");
+	}
+}
+
+static void end_as(struct run *r, enum run_verdict v, const char *why)
+{
+	r->record->ended_as = v;
+	free(r->record->ended_why);
+	r->record->ended_why = strdup(why);
+}
+
+/* Our own agent died: a new one reverts what is in the journal, so that nothing waits for later. */
+static size_t replay_journal(struct run *r)
+{
+	_cleanup_err_ struct err *err = NULL;
+	int status;
+
+	if (!r->session->local || !r->agent_lost)
+		return 0;
+	local_agent_stop(r->session->local);
+	r->session->local = NULL;
+	if (local_agent_ensure(AGENT_SOCKET_DEFAULT, &r->session->local, &err) < 0) {
+		run_note(r, EVENT_AGENT, -1, "replay", "no new agent: %s", err_text(err));
+		return 1;
+	}
+	status = local_agent_stop(r->session->local);
+	r->session->local = NULL;
+	run_note(r, EVENT_AGENT, -1, "replay",
+		status ? "a new agent could not revert all of the journal" :
+			 "a new agent found the journal and left the node clean");
+	return status ? 1 : 0;
+}
+
+static void finish(struct run *r, bool fired)
+{
+	size_t left = run_revert_all(r);
+
+	if (r->agent_lost)
+		left = replay_journal(r);
+	else
+		run_collect(r);
+	/* An aborted run still says how the cluster came back, for a while. */
+	if (fired && !r->interrupted) {
+		char *why = steal_ptr(r->abort_why);
+
+		wait_recovery(r);
+		if (why) {
+			free(r->abort_why);
+			r->abort_why = why;
+		}
+	}
+	if (r->probes)
+		probes_stop(r->probes);
+	if (r->probes && probes_check(r->probes, NULL) < 0)
+		run_note(r, EVENT_NOTE, -1, "ledger", "the ledger could not be checked: %s",
+			r->record->ledger.error ? r->record->ledger.error : "unknown");
+	if (left)
+		end_as(r, VERDICT_STUCK, "a fault could not be reverted: see `pgjolt status`; "
+					 "`pgjolt-agent revert-all` on the node says what is left");
+	else if (r->abort_why)
+		end_as(r, VERDICT_ABORTED, r->abort_why);
+	r->record->ended_ns = now_ns();
+	run_note(r, EVENT_RUN, -1, "end", "run %s ended", r->record->run);
+	show(r);
+}
+
+static void run_done(struct run *r)
+{
+	for (size_t i = 0; i < r->session->n_links; i++)
+		agent_link_unfollow(r->session->links[i]);
+	probes_free(r->probes);
+	cluster_done(&r->cluster);
+	sd_event_source_disable_unref(r->on_int);
+	sd_event_source_disable_unref(r->on_term);
+	sd_event_source_disable_unref(r->agent_death);
+	timeline_free(r->timeline);
+	if (r->events_file)
+		fclose(r->events_file);
+	if (r->lock_fd >= 0)
+		close(r->lock_fd);
+	for (size_t i = 0; i < r->n_experiments; i++) {
+		free(r->experiments[i]->id);
+		free(r->experiments[i]);
+	}
+	free(r->experiments);
+	free(r->seen);
+	free(r->folder);
+	free(r->abort_why);
+	run_record_free(r->record);
+}
+
+static void step_failed(struct run *r, int code, const struct err *err)
+{
+	/* A wait that reached its limit is the drill's failure, not an accident of ours. */
+	if (code == -ETIMEDOUT) {
+		r->record->steps_failed = strdup(err_text(err));
+		return;
+	}
+	run_abort(r, "%s", err_text(err));
+}
+
+static bool any_fired(const struct run *r)
+{
+	for (size_t i = 0; i < r->n_experiments; i++)
+		if (r->experiments[i]->fired)
+			return true;
+	return false;
+}
+
+static int execute(struct run *r, struct err **err)
+{
+	_cleanup_err_ struct err *cause = NULL;
+	int k;
+
+	k = run_lock(r, err);
+	if (k >= 0)
+		k = cluster_open(r->session, r->options->cluster, r->options->manager, &r->cluster,
+			err);
+	if (k >= 0)
+		k = run_guards(r, err);
+	if (k < 0)
+		return k;
+	fill_record(r);
+	k = run_folder_open(r, err);
+	if (k < 0)
+		return k;
+	run_note(r, EVENT_RUN, -1, "start", "run %s: %s on cluster %s (%s, %zu instances)",
+		r->record->run, r->drill->name, r->record->cluster, r->record->manager,
+		r->record->n_instances);
+	k = watch_signals(r, err);
+	if (k >= 0)
+		k = start_watching(r, err);
+	if (k < 0)
+		return k;
+	k = wait_steady(r, &cause);
+	if (k < 0 && !r->abort_why) {
+		finish(r, false);
+		end_as(r, VERDICT_REFUSED, err_text(cause));
+		return 0;
+	}
+	if (k >= 0) {
+		k = run_steps(r, &cause);
+		if (k < 0 && !r->abort_why)
+			step_failed(r, k, cause);
+	}
+	finish(r, any_fired(r));
+	return 0;
+}
+
+int run_execute(struct session *s, const struct drill *d, const struct run_options *o,
+	struct run_record **ret, char **ret_folder, struct err **err)
+{
+	struct run r = {.options = o, .drill = d, .session = s, .lock_fd = -1,
+		.primary_at_fire = -1};
+	int k;
+
+	r.record = run_record_new();
+	r.record->run = id_new("run");
+	if (!o->quiet)
+		r.timeline = timeline_new(o->json ? stderr : stdout);
+	k = execute(&r, err);
+	if (k >= 0) {
+		*ret = steal_ptr(r.record);
+		*ret_folder = steal_ptr(r.folder);
+	}
+	run_done(&r);
+	return k;
+}
