@@ -84,7 +84,7 @@ const char *process_title_rest(const char *title, const char *cluster)
 	n = cluster ? strlen(cluster) : 0;
 	if (n > 0 && strncmp(rest, cluster, n) == 0 && rest[n] == ':' && rest[n + 1] == ' ')
 		return rest + n + 2;
-	if (n > 0 || word_of(rest))
+	if (word_of(rest))
 		return rest;
 	after = after_some_cluster(rest);
 	return after ? after : rest;
@@ -127,13 +127,35 @@ const char *instance_process_kind(const char *title, const char *cluster, size_t
 	return kind;
 }
 
+static bool is_fixed_word(const char *s)
+{
+	for (size_t i = 0; i < ELEMENTS(kinds); i++)
+		if (strcmp(s, kinds[i].word) == 0)
+			return true;
+	return strcmp(s, "backend") == 0 || strcmp(s, "postmaster") == 0;
+}
+
+/* A fixed word matches processes of that kind alone, not a client whose name begins like it. */
+static bool pattern_matches(const char *pattern, const char *kind, const char *rest)
+{
+	size_t n = strlen(pattern);
+
+	if (strcmp(pattern, kind) == 0)
+		return true;
+	if (!rest || is_fixed_word(pattern))
+		return false;
+	if (strncmp(rest, pattern, n) == 0 && (rest[n] == '\0' || rest[n] == ' '))
+		return true;
+	return fnmatch(pattern, rest, 0) == 0;
+}
+
 bool process_title_matches(const char *title, const char *cluster, char *const *patterns)
 {
 	const char *kind = instance_process_kind(title, cluster, NULL);
 	const char *rest = process_title_rest(title, cluster);
 
 	for (; kind && patterns && *patterns; patterns++)
-		if (strcmp(*patterns, kind) == 0 || (rest && fnmatch(*patterns, rest, 0) == 0))
+		if (pattern_matches(*patterns, kind, rest))
 			return true;
 	return false;
 }

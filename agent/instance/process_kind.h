@@ -10,7 +10,8 @@
 #include "core/err.h"
 
 /* What comes after "postgres: " and the cluster's name; NULL if it is not such a title. cluster:
- * NULL where not known: then a name is skipped only if one of the fixed words comes after it. */
+ * NULL where not known: then a name is skipped only if one of the fixed words comes after it, as
+ * also where the title has another name. */
 const char *process_title_rest(const char *title, const char *cluster);
 
 /* The cluster's name in a title that ends in a fixed word ("postgres: lab: checkpointer" -> "lab");
@@ -18,5 +19,6 @@ const char *process_title_rest(const char *title, const char *cluster);
 bool process_title_cluster(const char *title, char **ret);
 
 /* Does a process of this title match one of the patterns? A pattern is a kind
- * (instance_process_kind()) or a glob (fnmatch(3)) on what comes after the cluster's name. */
+ * (instance_process_kind()), or what the title starts with after the cluster's name ("alice app":
+ * whole words), or a glob of all of that (fnmatch(3): "* idle in transaction"). */
 bool process_title_matches(const char *title, const char *cluster, char *const *patterns);

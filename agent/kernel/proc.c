@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -370,4 +371,12 @@ int proc_tree(pid_t root, struct proc_id **ret, size_t *ret_count, struct err **
 	*ret = steal_ptr(tree);
 	*ret_count = count;
 	return 0;
+}
+
+bool proc_has_capability(unsigned capability)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {0};
+
+	return syscall(SYS_capget, &header, data) == 0 && (data[0].effective >> capability & 1);
 }

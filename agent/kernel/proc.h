@@ -53,3 +53,5 @@ int proc_status_field(pid_t pid, const char *name, char **ret, struct err **err)
 int proc_tracer(pid_t pid, pid_t *ret, struct err **err);
 /* The inode of a namespace ("net", "pid", "mnt", "uts"): its identity. */
 int proc_namespace(pid_t pid, const char *name, uint64_t *ret, struct err **err);
+/* Is a capability (the first 32 of capabilities(7)) in our own effective set? */
+bool proc_has_capability(unsigned capability);
