@@ -5,10 +5,14 @@
 
 extern const struct fault_driver driver_net_partition;
 extern const struct fault_driver driver_net_shape;
+extern const struct fault_driver driver_proc_kill;
+extern const struct fault_driver driver_proc_freeze;
 
 static const struct fault_driver *const drivers[] = {
 	&driver_net_partition,
 	&driver_net_shape,
+	&driver_proc_kill,
+	&driver_proc_freeze,
 	NULL,
 };
 
