@@ -24,26 +24,39 @@ struct probe_options {
 	bool straight;			/* also straight to each instance (default) */
 };
 
-/* Called for each attempt and observation as it is added to the record. */
+/* Called from the loop; each may be NULL. */
 struct probe_listener {
+	/* As it is added to the record. */
 	void (*attempt)(const struct attempt *a, void *data);
 	void (*observation)(const struct observation *o, void *data);
+	/* The ledger takes no more (disk full): probing has stopped, the run must abort. Once. */
+	void (*failed)(const struct err *err, void *data);
 	void *data;
 };
+
+/*
+ * Events that the probes add to the record (definitions: docs/measuring.md):
+ *   EVENT_WRITES, EVENT_READS  value "fail" or "ok", by client of the clients' way
+ *   EVENT_REACH, EVENT_STREAMING  value "ok" or "fail"   EVENT_ROLE  value "primary" or "replica"
+ * A zero in probe_options stands for the default.
+ */
 
 /* Schema pgjolt_probe in the database, table ledger (run, client, sequence) primary key, made
  * through the clients' way. Runs the loop. Fails with libpq's words, never with a password. */
 int probes_prepare(sd_event *event, struct run_record *record, const struct probe_options *o,
 	struct err **err);
-/* folder: where the ledger file goes. Clients are added to the record. */
+/* folder: where the ledger file goes. Clients are added to the record, and the intervals where it has
+ * none. On failure the schema is removed unless keep. May run the loop. */
 int probes_start(sd_event *event, struct run_record *record, const struct probe_options *o,
 	const char *folder, const struct probe_listener *listener, struct probes **ret,
 	struct err **err);
-/* No new attempts; waits (bounded) for outstanding ones: UNKNOWN. */
+/* No new attempts; runs the loop until those under way have ended, at most statement_timeout. What is
+ * left is UNKNOWN if it was sent. Then the ledger is synced and closed. */
 void probes_stop(struct probes *p);
 /* NULL, or why the run must be aborted (the ledger's disk is full). Borrowed. */
 const struct err *probes_error(const struct probes *p);
 /* After the heal: reads the ledger's rows back through the clients' way and compares: fills
- * record->ledger. Removes the schema unless keep. Runs the loop. */
+ * record->ledger. Removes the schema unless keep. Runs the loop, at most about 30 s when no primary
+ * answers. On failure record->ledger.done says whether the comparison itself was made. */
 int probes_check(struct probes *p, struct err **err);
 void probes_free(struct probes *p);
