@@ -293,7 +293,7 @@ PGconn *pg_settings_connect(const struct pg_settings *s, const struct pg_endpoin
 	list.keywords = keywords;
 	list.values = values;
 	snprintf(port, sizeof(port), "%u", e->port);
-	snprintf(tcp_timeout, sizeof(tcp_timeout), "%lu", tcp_timeout_ns / NS_PER_MS);
+	snprintf(tcp_timeout, sizeof(tcp_timeout), "%llu", tcp_timeout_ns / NS_PER_MS);
 	for (const PQconninfoOption *o = s->options; o->keyword; o++)
 		if (!is_ours(o->keyword) && o->val && *o->val)
 			param_add(&list, o->keyword, o->val);

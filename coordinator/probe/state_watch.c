@@ -158,7 +158,7 @@ static void send_sweep(struct state_watch *w, uint64_t now)
 	char limit_ms[24];
 	const char *values[] = {w->context->application_name, limit_ms};
 
-	snprintf(limit_ms, sizeof(limit_ms), "%lu",
+	snprintf(limit_ms, sizeof(limit_ms), "%llu",
 		w->context->options.statement_timeout_ns / NS_PER_MS);
 	w->swept_ns = now;
 	w->sweeping = true;
