@@ -5,8 +5,9 @@
  *   fault-driver FAULT PID PARAMS_JSON
  *
  * Commands on stdin, a line each; one line of JSON on stdout for each: {"ok":..., "us":..., ...}.
- *   probe | arm | fire MS | observe | release | revert | verify | quit
- * "fire MS": inert by itself after MS milliseconds. End of input releases nothing: the kernel does.
+ *   probe | arm | fire MS | observe | release | revert | verify [RECORD] | quit
+ * "arm" prints the journal's record; "fire MS": inert by itself after MS milliseconds; "verify"
+ * takes the record of another process. End of input releases nothing: the kernel does.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,8 +88,12 @@ static int run(struct session *s, const char *command, cJSON *answer, struct err
 
 	if (strcmp(command, "probe") == 0)
 		return run_probe(s, answer, err);
-	if (strcmp(command, "arm") == 0)
-		return d->arm(&s->fault, &s->undo, err);
+	if (strcmp(command, "arm") == 0) {
+		int r = d->arm(&s->fault, &s->undo, err);
+
+		json_add_item(answer, "record", r == 0 ? cJSON_Duplicate(s->undo.record, true) : NULL);
+		return r;
+	}
 	if (strncmp(command, "fire ", 5) == 0) {
 		s->fault.duration_ns = strtoull(command + 5, NULL, 10) * NS_PER_MS;
 		s->fault.deadline_boot_ns = boot_ns() + s->fault.duration_ns;
@@ -104,6 +109,15 @@ static int run(struct session *s, const char *command, cJSON *answer, struct err
 		return d->revert(&s->undo, err);
 	if (strcmp(command, "verify") == 0)
 		return d->verify_clean(&s->undo, err);
+	if (strncmp(command, "verify ", 7) == 0) {
+		struct undo other = {.spec = d->spec};
+		int r = json_parse(command + 7, strlen(command + 7), &other.record, err);
+
+		if (r == 0)
+			r = d->verify_clean(&other, err);
+		undo_done(&other);
+		return r;
+	}
 	return err_set(err, EINVAL, "unknown command '%s'", command);
 }
 
@@ -124,11 +138,17 @@ static void answer_one(struct session *s, const char *command)
 	fflush(stdout);
 }
 
+static void session_done(struct session *s)
+{
+	undo_done(&s->undo);
+	params_free(s->params);
+}
+
 int main(int argc, char **argv)
 {
 	_cleanup_err_ struct err *err = NULL;
-	struct session s = {0};
-	char line[256];
+	_cleanup_(session_done) struct session s = {0};
+	char line[4096];
 
 	if (argc != 4) {
 		fprintf(stderr, "usage: fault-driver FAULT PID PARAMS_JSON\n");
@@ -144,7 +164,5 @@ int main(int argc, char **argv)
 			break;
 		answer_one(&s, line);
 	}
-	undo_done(&s.undo);
-	params_free(s.params);
 	return 0;
 }
