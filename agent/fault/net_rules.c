@@ -184,7 +184,8 @@ int net_rules_from_params(const struct params *p, struct net_rules *ret, struct 
 
 void net_rules_copy(const struct net_rules *r, struct net_rule *rows)
 {
-	memcpy(rows, r->rules, r->count * sizeof(*rows));
+	if (r->count > 0)
+		memcpy(rows, r->rules, r->count * sizeof(*rows));
 }
 
 int net_rules_fill(const struct net_rules *r, int prefixes_fd, struct err **err)
