@@ -173,6 +173,7 @@ static int print_journal(FILE *f, struct journal *journal, struct err **err)
 static void print_agent(FILE *f, const struct api_server *server)
 {
 	const struct agent *agent = server->agent;
+	const char *reason;
 
 	head(f, "pgjolt_agent_info", "gauge", "The agent itself; always 1.");
 	fputs("pgjolt_agent_info{version=\"" PGJOLT_VERSION "\",node=\"", f);
@@ -180,7 +181,7 @@ static void print_agent(FILE *f, const struct api_server *server)
 	fputs("\"} 1\n", f);
 	head(f, "pgjolt_agent_accepting", "gauge", "1 while new experiments are accepted.");
 	fprintf(f, "pgjolt_agent_accepting %d\n",
-		experiments_accepting(agent->experiments, NULL));
+		experiments_accepting(agent->experiments, &reason));
 	head(f, "pgjolt_agent_capability", "gauge", "1 where this node can do the fault.");
 	for (size_t i = 0; i < agent->n_capabilities; i++) {
 		fputs("pgjolt_agent_capability{fault=\"", f);
