@@ -39,6 +39,7 @@ static const struct json_field instance_fields[] = {
 	FIELD(JSON_STRING, instance_info, socket_dir),
 	FIELD(JSON_STRING, instance_info, version),
 	FIELD(JSON_STRV, instance_info, addresses),
+	FIELD(JSON_STRV, instance_info, dcs),
 	JSON_FIELD_END,
 };
 
@@ -56,6 +57,7 @@ void instance_info_free(struct instance_info *i)
 	free(i->socket_dir);
 	free(i->version);
 	strv_free(i->addresses);
+	strv_free(i->dcs);
 	free(i);
 }
 
@@ -85,6 +87,7 @@ struct instance_info *instance_info_copy(const struct instance_info *i)
 	copy->socket_dir = copy_text(i->socket_dir);
 	copy->version = copy_text(i->version);
 	copy->addresses = strv_copy(i->addresses);
+	copy->dcs = strv_copy(i->dcs);
 	return copy;
 }
 
@@ -108,6 +111,7 @@ cJSON *instance_info_to_json(const struct instance_info *i)
 	json_add_string(o, "socket_dir", i->socket_dir);
 	json_add_string(o, "version", i->version);
 	json_add_strv(o, "addresses", i->addresses);
+	json_add_strv(o, "dcs", i->dcs);
 	return o;
 }
 

@@ -34,6 +34,7 @@ struct instance_info {
 	char *socket_dir;	/* first unix socket directory, as the postmaster sees it; may be NULL */
 	char *version;		/* "15.18" or at least the major from PG_VERSION */
 	char **addresses;	/* global addresses of its netns; loopback only for host network */
+	char **dcs;		/* peers that its manager's configuration store is ("all:2379") */
 };
 void instance_info_free(struct instance_info *i);
 DEFINE_CLEANUP(struct instance_info, instance_info_free)

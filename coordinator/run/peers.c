@@ -78,6 +78,16 @@ static int add_instances(struct resolving *w, struct err **err)
 	return add_others(w, false, err);
 }
 
+static void add_everybody(struct resolving *w, uint16_t port)
+{
+	char *text = NULL;
+	uint16_t low = w->port_low ? w->port_low : port, high = w->port_low ? w->port_high : port;
+
+	if (asprintf(&text, low ? "%s=all:%u-%u" : "%s=all", w->label, low, high) < 0)
+		abort();
+	strv_push(&w->out, text);
+}
+
 static int add_dcs(struct resolving *w, struct err **err)
 {
 	struct manager *m = w->cluster->manager;
@@ -97,6 +107,11 @@ static int add_dcs(struct resolving *w, struct err **err)
 		r = peer_parse(addresses[i], &p, err);
 		if (r < 0)
 			return err_wrap(err, r, "peer \"dcs\"");
+		if (!p.family) {
+			add_everybody(w, p.port_low == p.port_high ? p.port_low : 0);
+			peer_done(&p);
+			continue;
+		}
 		inet_ntop(p.family, p.address, text, sizeof(text));
 		/* The store alone, not all that its host serves, unless ports were asked for. */
 		if (!w->port_low && !(p.port_low == 0 && p.port_high == 65535)) {
@@ -121,16 +136,6 @@ static int add_apiserver(struct resolving *w, struct err **err)
 			"peer \"apiserver\": no Kubernetes here (KUBERNETES_SERVICE_HOST is not set)");
 	add_address(w, host);
 	return 0;
-}
-
-static void add_everybody(struct resolving *w, uint16_t port)
-{
-	char *text = NULL;
-	uint16_t low = w->port_low ? w->port_low : port, high = w->port_low ? w->port_high : port;
-
-	if (asprintf(&text, low ? "%s=all:%u-%u" : "%s=all", w->label, low, high) < 0)
-		abort();
-	strv_push(&w->out, text);
 }
 
 static int add_dns(struct resolving *w, struct err **err)

@@ -14,7 +14,7 @@
 #include "run/timeline.h"
 
 #define POLL_INTERVAL_NS (50 * NS_PER_MS)
-#define MANAGER_INTERVAL_MS 100
+#define MANAGER_INTERVAL_MS 200
 
 int run_instance_index(const struct run *r, const char *name)
 {

@@ -1,0 +1,16 @@
+/* Patroni by its REST API (patroni.readthedocs.io, rest_api): GET /cluster on port 8008 of every
+ * member. Each member reads its configuration store to answer, so one that is cut off from the
+ * store may answer late, not at all, or from what it remembers; see patroni.c for how answers that
+ * differ are weighed. */
+#pragma once
+
+#include "manager/manager.h"
+
+extern const struct manager_driver manager_patroni;
+
+#define PATRONI_PORT 8008
+
+/* One answer of GET /cluster. source is copied. */
+int patroni_parse_cluster(const cJSON *json, const char *source, uint64_t at_ns,
+	struct instance_info *const *instances, size_t n, struct cluster_view **ret,
+	struct err **err);
