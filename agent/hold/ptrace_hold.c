@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "core/cleanup.h"
 #include "core/clock.h"
+#include "hold/tracees.h"
 
 #define WAKE_SIGNAL (SIGRTMIN + 1)
 /* A wake-up that comes just before waitid() is lost: it is sent again. */
@@ -20,19 +21,6 @@
 #define SEIZE_OPTIONS                                                                       \
 	(PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC)
 
-enum tracee_state {
-	TRACEE_RUNNING,
-	TRACEE_LISTENING,	/* in a group stop of its own (SIGSTOP), as it would be untraced */
-	TRACEE_STOPPED,		/* ours */
-	TRACEE_LEAVING,		/* not the process that was meant: detached at its next stop */
-};
-
-struct tracee {
-	pid_t tid;
-	struct proc_id process;
-	enum tracee_state state;
-};
-
 enum request { REQUEST_NONE, REQUEST_SEIZE, REQUEST_STOP, REQUEST_QUIT };
 
 struct ptrace_hold {
@@ -41,8 +29,7 @@ struct ptrace_hold {
 	pthread_cond_t asked, changed;
 	pid_t tid;
 	bool frozen;
-	struct tracee *tracees;	/* by tid */
-	size_t count, room;
+	struct tracees all;
 
 	enum request request;
 	const struct proc_id *ids;
@@ -63,58 +50,6 @@ static long trace(int request, pid_t tid, unsigned long data)
 	return ptrace(request, tid, NULL, (void *)data);
 }
 
-/* Index of tid, or where it belongs. */
-static size_t tracee_place(const struct ptrace_hold *h, pid_t tid)
-{
-	size_t low = 0, high = h->count;
-
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-
-		if (h->tracees[middle].tid < tid)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static struct tracee *tracee_find(struct ptrace_hold *h, pid_t tid)
-{
-	size_t i = tracee_place(h, tid);
-
-	return i < h->count && h->tracees[i].tid == tid ? &h->tracees[i] : NULL;
-}
-
-static struct tracee *tracee_add(struct ptrace_hold *h, pid_t tid, const struct proc_id *process)
-{
-	size_t i = tracee_place(h, tid);
-
-	if (h->count == h->room) {
-		size_t room = h->room ? h->room * 2 : 64;
-		struct tracee *more = reallocarray(h->tracees, room, sizeof(*more));
-
-		if (!more)
-			return NULL;
-		h->tracees = more;
-		h->room = room;
-	}
-	memmove(&h->tracees[i + 1], &h->tracees[i], (h->count - i) * sizeof(*h->tracees));
-	h->tracees[i] = (struct tracee){.tid = tid, .process = *process};
-	h->count++;
-	return &h->tracees[i];
-}
-
-static void tracee_remove(struct ptrace_hold *h, pid_t tid)
-{
-	size_t i = tracee_place(h, tid);
-
-	if (i >= h->count || h->tracees[i].tid != tid)
-		return;
-	h->count--;
-	memmove(&h->tracees[i], &h->tracees[i + 1], (h->count - i) * sizeof(*h->tracees));
-}
-
 /* A child or thread that the kernel seized for us as it was born. */
 static struct tracee *tracee_adopt(struct ptrace_hold *h, pid_t tid)
 {
@@ -124,15 +59,7 @@ static struct tracee *tracee_adopt(struct ptrace_hold *h, pid_t tid)
 	if (proc_status_field(tid, "Tgid", &tgid, NULL) < 0 ||
 	    proc_identify((pid_t)strtol(tgid, NULL, 10), &process, NULL) < 0)
 		return NULL;
-	return tracee_add(h, tid, &process);
-}
-
-static bool process_is_known(const struct ptrace_hold *h, pid_t pid)
-{
-	for (size_t i = 0; i < h->count; i++)
-		if (h->tracees[i].process.pid == pid)
-			return true;
-	return false;
+	return tracees_add(&h->all, tid, &process);
 }
 
 /* 1: seized now. 0: nothing to do: gone, or already ours. */
@@ -143,7 +70,7 @@ static int seize_thread(struct ptrace_hold *h, pid_t tid, const struct proc_id *
 	int code;
 
 	if (trace(PTRACE_SEIZE, tid, SEIZE_OPTIONS) == 0) {
-		if (!tracee_add(h, tid, process))
+		if (!tracees_add(&h->all, tid, process))
 			return err_errno(&h->err, ENOMEM, "seize thread %d", tid);
 		if (h->frozen)
 			trace(PTRACE_INTERRUPT, tid, 0);
@@ -164,18 +91,18 @@ static int seize_thread(struct ptrace_hold *h, pid_t tid, const struct proc_id *
 /* A pid that was reused between being listed and seized: let it go as soon as it can be. */
 static void let_go(struct ptrace_hold *h, const struct proc_id *process)
 {
-	for (size_t i = 0; i < h->count; i++)
-		if (h->tracees[i].process.pid == process->pid &&
-		    h->tracees[i].process.start_ticks == process->start_ticks) {
-			h->tracees[i].state = TRACEE_LEAVING;
-			trace(PTRACE_INTERRUPT, h->tracees[i].tid, 0);
+	for (size_t i = 0; i < h->all.count; i++)
+		if (h->all.list[i].process.pid == process->pid &&
+		    h->all.list[i].process.start_ticks == process->start_ticks) {
+			h->all.list[i].state = TRACEE_LEAVING;
+			trace(PTRACE_INTERRUPT, h->all.list[i].tid, 0);
 		}
 }
 
 /* A thread may be born while we list them: until a look shows no new one. */
 static int seize_process(struct ptrace_hold *h, const struct proc_id *id, bool *ret_new)
 {
-	bool known = process_is_known(h, id->pid), added = true;
+	bool known = tracees_have_process(&h->all, id->pid), added = true;
 	struct proc_id now;
 	int r = 0;
 
@@ -188,7 +115,7 @@ static int seize_process(struct ptrace_hold *h, const struct proc_id *id, bool *
 		if (proc_threads(id->pid, &tids, &n, NULL) < 0)
 			break;
 		for (size_t i = 0; i < n; i++) {
-			if (tracee_find(h, tids[i]))
+			if (tracees_find(&h->all, tids[i]))
 				continue;
 			r = seize_thread(h, tids[i], id);
 			if (r < 0)
@@ -225,9 +152,9 @@ static int handle_seize(struct ptrace_hold *h)
 static void handle_stop_request(struct ptrace_hold *h)
 {
 	h->frozen = true;
-	for (size_t i = 0; i < h->count; i++)
-		if (h->tracees[i].state == TRACEE_RUNNING || h->tracees[i].state == TRACEE_LISTENING)
-			trace(PTRACE_INTERRUPT, h->tracees[i].tid, 0);
+	for (size_t i = 0; i < h->all.count; i++)
+		if (h->all.list[i].state == TRACEE_RUNNING || h->all.list[i].state == TRACEE_LISTENING)
+			trace(PTRACE_INTERRUPT, h->all.list[i].tid, 0);
 }
 
 /* True: the thread is to end. */
@@ -271,7 +198,7 @@ static void pass_on(struct ptrace_hold *h, pid_t tid, int signal, int event)
 
 	if (event == PTRACE_EVENT_EXEC && ptrace(PTRACE_GETEVENTMSG, tid, NULL, &former) == 0 &&
 	    (pid_t)former != tid)
-		tracee_remove(h, (pid_t)former);
+		tracees_remove(&h->all, (pid_t)former);
 	if (h->frozen)
 		trace(PTRACE_INTERRUPT, tid, 0);
 	trace(PTRACE_CONT, tid, event ? 0 : (unsigned long)signal);
@@ -280,13 +207,13 @@ static void pass_on(struct ptrace_hold *h, pid_t tid, int signal, int event)
 static void handle_stop(struct ptrace_hold *h, pid_t tid, int status)
 {
 	int signal = status & 0x7f, event = status >> 8;
-	struct tracee *t = tracee_find(h, tid);
+	struct tracee *t = tracees_find(&h->all, tid);
 
 	if (!t)
 		t = tracee_adopt(h, tid);
 	if (t && t->state == TRACEE_LEAVING) {
 		trace(PTRACE_DETACH, tid, event ? 0 : (unsigned long)signal);
-		tracee_remove(h, tid);
+		tracees_remove(&h->all, tid);
 		return;
 	}
 	if (event != PTRACE_EVENT_STOP) {
@@ -314,10 +241,10 @@ static void handle_event(struct ptrace_hold *h, const siginfo_t *info)
 	} else {
 		/* A zombie reaches its own parent only after its tracer has seen it. */
 		consume(info->si_pid, WEXITED);
-		tracee_remove(h, info->si_pid);
+		tracees_remove(&h->all, info->si_pid);
 	}
 	atomic_fetch_add_explicit(&h->events, 1, memory_order_relaxed);
-	if (h->frozen)
+	if (h->frozen && tracees_all_stopped(&h->all))
 		pthread_cond_broadcast(&h->changed);
 }
 
@@ -339,7 +266,7 @@ static void *tracer_main(void *data)
 		if (r == 0) {
 			handle_event(h, &info);
 		} else if (code == ECHILD) {
-			h->count = 0;
+			h->all.count = 0;
 			while (h->request == REQUEST_NONE)
 				pthread_cond_wait(&h->asked, &h->lock);
 		}
@@ -375,7 +302,7 @@ static void hold_destroy(struct ptrace_hold *h)
 	pthread_cond_destroy(&h->changed);
 	pthread_cond_destroy(&h->asked);
 	pthread_mutex_destroy(&h->lock);
-	free(h->tracees);
+	free(h->all.list);
 	err_free(h->err);
 	free(h);
 }
@@ -450,106 +377,34 @@ int ptrace_hold_seize(struct ptrace_hold *h, const struct proc_id *ids, size_t c
 	return 0;
 }
 
-/* A thread that ended but is kept by its process (a leader before its threads) never stops. */
-static void sweep(struct ptrace_hold *h)
-{
-	for (size_t i = 0; i < h->count; i++) {
-		struct proc_stat s;
-
-		if (h->tracees[i].state == TRACEE_RUNNING &&
-		    proc_read_stat(h->tracees[i].tid, &s, NULL) == 0 && s.state == 'Z')
-			h->tracees[i].state = TRACEE_STOPPED;
-	}
-}
-
-static size_t running(const struct ptrace_hold *h)
-{
-	size_t n = 0;
-	pid_t last = 0;
-
-	for (size_t i = 0; i < h->count; i++)
-		if (h->tracees[i].state != TRACEE_STOPPED && h->tracees[i].process.pid != last) {
-			last = h->tracees[i].process.pid;
-			n++;
-		}
-	return n;
-}
-
 int ptrace_hold_stop(struct ptrace_hold *h, uint64_t timeout_ns, size_t *ret_running)
 {
 	uint64_t now = now_ns(), deadline = now + timeout_ns, next = now + SWEEP_NS;
-	size_t n;
 
 	pthread_mutex_lock(&h->lock);
 	ask(h, REQUEST_STOP);
-	while ((n = running(h)) > 0 && now < deadline) {
+	while (!tracees_all_stopped(&h->all) && now < deadline) {
 		wait_changed(h, next < deadline ? next : deadline);
 		now = now_ns();
 		if (now >= next) {
-			sweep(h);
+			tracees_sweep(&h->all);
 			next = now + SWEEP_NS;
 		}
 	}
+	*ret_running = tracees_running(&h->all);
 	pthread_mutex_unlock(&h->lock);
-	*ret_running = n;
 	return 0;
-}
-
-static int by_pid(const void *a, const void *b)
-{
-	const struct ptrace_held *x = a, *y = b;
-
-	return (x->id.pid > y->id.pid) - (x->id.pid < y->id.pid);
-}
-
-/* One of each thread, sorted by process, then folded. */
-static size_t fold(struct ptrace_held *list, size_t n)
-{
-	size_t count = 0;
-
-	qsort(list, n, sizeof(*list), by_pid);
-	for (size_t i = 0; i < n; i++) {
-		struct ptrace_held *last = count ? &list[count - 1] : NULL;
-
-		if (!last || last->id.pid != list[i].id.pid) {
-			list[count++] = list[i];
-			continue;
-		}
-		last->threads++;
-		last->stopped += list[i].stopped;
-		if (!last->running)
-			last->running = list[i].running;
-	}
-	return count;
 }
 
 int ptrace_hold_list(struct ptrace_hold *h, struct ptrace_held **ret, size_t *ret_count,
 	struct err **err)
 {
-	struct ptrace_held *list;
-	size_t n = 0;
+	int r;
 
 	pthread_mutex_lock(&h->lock);
-	list = calloc(h->count + 1, sizeof(*list));
-	for (size_t i = 0; list && i < h->count; i++) {
-		const struct tracee *t = &h->tracees[i];
-		bool stopped = t->state == TRACEE_STOPPED;
-
-		if (t->state == TRACEE_LEAVING)
-			continue;
-		list[n++] = (struct ptrace_held){
-			.id = t->process,
-			.threads = 1,
-			.stopped = stopped,
-			.running = stopped ? 0 : t->tid,
-		};
-	}
+	r = tracees_list(&h->all, ret, ret_count, err);
 	pthread_mutex_unlock(&h->lock);
-	if (!list)
-		return err_errno(err, ENOMEM, "list the held processes");
-	*ret_count = fold(list, n);
-	*ret = list;
-	return 0;
+	return r;
 }
 
 uint64_t ptrace_hold_events(const struct ptrace_hold *h)
