@@ -13,8 +13,10 @@
 
 extern const struct fault_driver driver_proc_kill;
 
-/* A "postmaster" whose children are named as PostgreSQL names them: sleep(1) with another argv[0]. */
-static const char *const titles[] = {"postgres: lab: checkpointer", "postgres: lab: walsender r 10.0.0.2(1)",
+/* A "postmaster" whose children are named as PostgreSQL names them: sleep(1) with another
+ * argv[0], whose argument comes after the title. */
+static const char *const titles[] = {
+	"postgres: lab: autovacuum worker", "postgres: lab: walsender r 10.0.0.2(1)",
 	"postgres: lab: alice app [local] idle", "postgres: lab: alice app [local] idle"};
 #define CHILDREN ((int)ELEMENTS(titles))
 
