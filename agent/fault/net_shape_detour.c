@@ -88,6 +88,7 @@ static int programs_load(const struct detour_plan *plan, struct detour *d, struc
 	memcpy((void *)d->bpf->rodata->lanes, d->lanes, sizeof(d->lanes));
 	d->bpf->rodata->n_lanes = d->n_lanes;
 	d->bpf->rodata->position = plan->position;
+	d->bpf->rodata->net_rules_depth = plan->rules->depth;
 	net_rules_copy(plan->rules, (struct net_rule *)d->bpf->rodata->net_rules);
 	r = net_shape__load(d->bpf);
 	if (r < 0)
