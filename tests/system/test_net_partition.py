@@ -89,9 +89,9 @@ class World:
 class Fault:
     """One fault in a process of its own."""
 
-    def __init__(self, world, pid=None, **params):
+    def __init__(self, world, name="net-partition", pid=None, **params):
         self.process = subprocess.Popen(
-            [DRIVER, "net-partition", str(pid or world.keeper.pid), json.dumps(params)],
+            [DRIVER, name, str(pid or world.keeper.pid), json.dumps(params)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def say(self, command):
@@ -305,6 +305,28 @@ def test_overlapping_partitions_compose(world):
         assert echo.out() and echo.back()
     echo.close()
     second.close()
+
+
+def test_composes_with_a_delay(world):
+    """In either order of arming: frames in the delay line are cut as well, and pass once healed."""
+    echo = Echo(world)
+    for first, second in (("net-shape", "net-partition"), ("net-partition", "net-shape")):
+        params = {"net-partition": {"peers": ["all"]},
+                  "net-shape": {"peers": ["all"], "delay": "60ms", "direction": "out"}}
+        with Fault(world, first, **params[first]) as a, Fault(world, second, **params[second]) as b:
+            cut, delay = (b, a) if first == "net-shape" else (a, b)
+            delay.do("fire 20000")
+            began = time.monotonic()
+            assert echo.out(1), "delayed"
+            assert time.monotonic() - began > 0.05
+            echo.ours.sendto(b"held", echo.to_them)      # in the line as the cut comes
+            cut.do("fire 20000")
+            assert not echo.out(0.3) and not echo.back(), (first, second)
+            cut.do("release")
+            assert echo.back() and echo.out(1), (first, second)
+            delay.do("release")
+            assert echo.out() and echo.back(), (first, second)
+    echo.close()
 
 
 def test_percent(world):

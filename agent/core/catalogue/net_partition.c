@@ -39,21 +39,37 @@ const struct fault_spec fault_net_partition = {
 		"Several partitions on one instance add up: a packet passes if none of them "
 		"drops it. The evidence counts packets and bytes dropped for each peer; a "
 		"partition that dropped nothing hit nothing and fails its drill.\n\n"
-		"Loopback inside the instance's network namespace is not touched. Everything that "
-		"shares that namespace (the other containers of a pod, the manager) is cut too.",
+		"All IP traffic can be cut. ARP, IPv6 neighbour discovery and multicast listener "
+		"reports always pass, so that a healed instance need not find its neighbours again. "
+		"A peer with ports matches TCP, UDP, SCTP and DCCP alone; later fragments have no "
+		"ports and pass, but their datagram is lost with its first fragment. A packet that "
+		"several peers match is counted under the most specific.\n\n"
+		"A dropped packet is lost as on a cut cable: its sender is not told. A rejected one "
+		"is answered to whoever sent it, open connections included: TCP by a reset (connection "
+		"refused, connection reset), UDP by ICMP port unreachable, the rest by ICMP "
+		"administratively prohibited; resets, ICMP errors, multicasts and later fragments "
+		"are dropped without an answer. With a percent below 100 the dice are thrown once for "
+		"each frame; a large frame of many segments is one.\n\n"
+		"Frames held by a net-shape on the same instance are cut on their way out of its "
+		"delay line, too.\n\n"
+		"Loopback inside the instance's network namespace is not touched, nor are interfaces "
+		"that are added while the fault is armed. Everything that shares that namespace (the "
+		"other containers of a pod, the manager) is cut too.",
 	.mechanism =
 		"A BPF program (sched_cls) as a tcx link at ingress and egress of each "
 		"interface in the instance's own network namespace. It is attached when armed and "
-		"passes everything; firing is one write into its map, which holds the deadline "
-		"after which it passes everything again by itself. Each fault is a link of its "
-		"own, so several compose and each ends alone.",
+		"passes everything; firing is one store of its deadline into memory that all of them "
+		"share, past which they pass everything again by themselves. Each fault has links of "
+		"its own, so several compose and each ends alone. Peers are found by longest-prefix "
+		"match: traffic to others pays for one lookup, whatever the number of peers (at most "
+		"256 peers times port ranges).",
 	.needs =
 		"Linux 6.6 for tcx (CONFIG_NET_XGRESS, CONFIG_BPF_SYSCALL); CAP_BPF, "
 		"CAP_NET_ADMIN, and CAP_SYS_ADMIN to enter the namespace. No kernel module, no "
 		"iptables, no tc. An instance in the host's network namespace is refused.",
 	.leaves =
 		"Nothing. The links live in the agent's descriptors: when it dies, killed with "
-		"SIGKILL included, the kernel detaches them at once and traffic flows.",
+		"SIGKILL included, the kernel detaches them one after the other, some 10 ms each.",
 	.lifetime = LIFETIME_HELD,
 	.params = params,
 	.n_params = ELEMENTS(params),
