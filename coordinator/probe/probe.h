@@ -53,8 +53,6 @@ int probes_start(sd_event *event, struct run_record *record, const struct probe_
 /* No new attempts; runs the loop until those under way have ended, at most statement_timeout. What is
  * left is UNKNOWN if it was sent. Then the ledger is synced and closed. */
 void probes_stop(struct probes *p);
-/* NULL, or why the run must be aborted (the ledger's disk is full). Borrowed. */
-const struct err *probes_error(const struct probes *p);
 /* After the heal: reads the ledger's rows back through the clients' way and compares: fills
  * record->ledger. Removes the schema unless keep. Runs the loop, at most about 30 s when no primary
  * answers. On failure record->ledger.done says whether the comparison itself was made. */

@@ -84,6 +84,11 @@ static void on_observation(const struct observation *o, void *data)
 	r->seen[o->instance] = *o;
 }
 
+static void on_probes_failed(const struct err *err, void *data)
+{
+	run_abort(data, "%s", err_text(err));
+}
+
 static struct cluster_view *view_copy(const struct cluster_view *v)
 {
 	struct cluster_view *c = calloc(1, sizeof(*c));
@@ -201,8 +206,6 @@ static void check_aborts(struct run *r)
 	if (d->abort_writes_down_ns && r->write_failing &&
 		now - r->write_ok_ns > d->abort_writes_down_ns)
 		run_abort(r, "writes were down for longer than abort.writesDown");
-	if (r->probes && probes_error(r->probes))
-		run_abort(r, "%s", err_text(probes_error(r->probes)));
 }
 
 int run_turn(struct run *r, uint64_t timeout_ns, struct err **err)
@@ -356,7 +359,12 @@ static struct probe_options probe_options(const struct run *r)
 static int start_watching(struct run *r, struct err **err)
 {
 	struct probe_options o = probe_options(r);
-	struct probe_listener l = {on_attempt, on_observation, r};
+	struct probe_listener l = {
+		.attempt = on_attempt,
+		.observation = on_observation,
+		.failed = on_probes_failed,
+		.data = r,
+	};
 	int k = probes_prepare(r->session->event, r->record, &o, err);
 
 	if (k >= 0)
@@ -492,7 +500,7 @@ static void finish(struct run *r, bool fired)
 	show(r);
 }
 
-static void run_done(struct run *r)
+void run_done(struct run *r)
 {
 	for (size_t i = 0; i < r->session->n_links; i++)
 		agent_link_unfollow(r->session->links[i]);

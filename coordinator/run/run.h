@@ -69,8 +69,8 @@ struct run {
 int run_execute(struct session *s, const struct drill *d, const struct run_options *o,
 	struct run_record **ret, char **ret_folder, struct err **err);
 /* Prints the exact instances, peers and effects; touches nothing. json: as one document. */
-int run_dry(struct session *s, const struct drill *d, const struct run_options *o, FILE *f,
-	struct err **err);
+int run_dry(struct session *s, const struct drill *d, const struct run_options *o, bool json,
+	FILE *f, struct err **err);
 
 /* ---- for the files of this room ---- */
 
@@ -84,8 +84,13 @@ void run_note(struct run *r, enum event_kind kind, int instance, const char *val
 	const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 int run_instance_index(const struct run *r, const char *name);
 
+/* Frees what the struct holds, not the struct. */
+void run_done(struct run *r);
+
 /* guards.c: -EPERM class with words: the run is refused. */
 int run_guards(struct run *r, struct err **err);
+/* Those of a single fault: the nodes can do it and take faults now. */
+int run_guards_inject(struct run *r, struct err **err);
 /* Other runs on this host; the lock is freed by the kernel when we end. */
 int run_lock(struct run *r, struct err **err);
 

@@ -1,0 +1,145 @@
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "drill/drill.h"
+#include "report/report.h"
+#include "run/run.h"
+#include "session.h"
+#include "verbs.h"
+
+struct options {
+	struct session_options session;
+	char **sets;
+	char *out, *cluster, *manager, *conninfo;
+	uint64_t seed;
+	bool dry_run, keep;
+};
+
+static int print_end(const struct options *o, const struct run_record *record, const char *folder,
+	const struct verdict *v, struct err **err)
+{
+	_cleanup_json_ cJSON *report = report_json(record, v);
+	_cleanup_free_ char *text = NULL;
+	int r = run_folder_write(folder, record, report, err);
+
+	if (o->session.json) {
+		text = json_print_pretty(report);
+		puts(text);
+		return r;
+	}
+	putchar('\n');
+	report_write_text(stdout, report, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), NULL);
+	if (r >= 0)
+		printf("\nReport: %s/report.html\n", folder);
+	return r;
+}
+
+static int run_it(const struct options *o, const struct drill *d, struct session *s,
+	struct err **err)
+{
+	const struct run_options options = {
+		.out = o->out,
+		.conninfo = o->conninfo,
+		.cluster = o->cluster,
+		.manager = o->manager,
+		.seed = o->seed,
+		.json = o->session.json,
+		.keep = o->keep,
+	};
+	_cleanup_(run_record_freep) struct run_record *record = NULL;
+	_cleanup_(verdict_freep) struct verdict *v = NULL;
+	_cleanup_free_ char *folder = NULL;
+	int r;
+
+	if (o->dry_run)
+		return run_dry(s, d, &options, o->session.json, stdout, err);
+	r = run_execute(s, d, &options, &record, &folder, err);
+	if (r < 0)
+		return r;
+	v = verdict_compute(record);
+	r = print_end(o, record, folder, v, err);
+	if (r < 0)
+		return r;
+	return verdict_exit_code(v->verdict);
+}
+
+static int run_drill(const struct options *o, const char *name, int *ret_code, struct err **err)
+{
+	_cleanup_(drill_freep) struct drill *d = NULL;
+	struct session *s = NULL;
+	int r = drill_load(name, o->sets, &d, err), status;
+
+	if (r < 0)
+		return r;
+	r = session_open(&o->session, true, &s, err);
+	if (r < 0)
+		return r;
+	r = run_it(o, d, s, err);
+	status = session_close(s);
+	if (r < 0)
+		return r;
+	/* Our agent says at its end whether something is left on the node. */
+	*ret_code = status == EXIT_STUCK ? EXIT_STUCK : r;
+	return 0;
+}
+
+static int run(const struct cli_verb *verb, int argc, char **argv)
+{
+	struct options o = {0};
+	_cleanup_strv_ char **arguments = NULL;
+	_cleanup_err_ struct err *err = NULL;
+	int r, code = EXIT_PASSED;
+
+	if (getrandom(&o.seed, sizeof(o.seed), 0) < 0)
+		o.seed = 1;
+	o.seed >>= 33;
+	r = cli_parse(verb, argc, argv, NULL, &o, &arguments, &err);
+	if (r >= 0 && strv_length(arguments) != 1)
+		r = err_set(&err, -EINVAL, "give one drill: a built-in one's name or a file");
+	if (r < 0)
+		code = r == -ECANCELED ? EXIT_PASSED : cli_usage(verb, err);
+	else if (run_drill(&o, arguments[0], &code, &err) < 0)
+		code = cli_fail(err);
+	session_options_done(&o.session);
+	strv_free(o.sets);
+	free(o.out);
+	free(o.cluster);
+	free(o.manager);
+	free(o.conninfo);
+	return code;
+}
+
+static const struct cli_option options[] = {
+	{"set", CLI_TEXTS, offsetof(struct options, sets), "NAME=VALUE",
+		"set a variable of the drill; may be repeated", NULL},
+	{"dry-run", CLI_FLAG, offsetof(struct options, dry_run), NULL,
+		"name the exact instances, peers and effects; touch nothing", NULL},
+	{"cluster", CLI_TEXT, offsetof(struct options, cluster), "NAME",
+		"which cluster, where there are several", NULL},
+	{"manager", CLI_TEXT, offsetof(struct options, manager), "NAME",
+		"auto (default), patroni or plain", "auto patroni plain"},
+	{"conninfo", CLI_TEXT, offsetof(struct options, conninfo), "STRING",
+		"libpq settings for the probes (a service, a database, ...); no password belongs here",
+		NULL},
+	{"out", CLI_TEXT, offsetof(struct options, out), "DIR",
+		"the run's folder (default pgjolt-runs/RUN)", "@files"},
+	{"seed", CLI_COUNT, offsetof(struct options, seed), "N",
+		"of the picks among instances; told in the report", NULL},
+	{"keep", CLI_FLAG, offsetof(struct options, keep), NULL,
+		"leave the probe's schema pgjolt_probe in the database", NULL},
+	SESSION_OPTIONS(struct options),
+};
+
+const struct cli_verb verb_run = {
+	.name = "run",
+	.arguments = "DRILL|FILE [--set NAME=VALUE]... [--dry-run]",
+	.summary = "run a drill, print the timeline and the verdict",
+	.description =
+		"Database connections follow libpq's conventions: PGSERVICE, PGHOST, PGPASSFILE and so on.\n"
+		"If no agent answers on this host, one is started for the run (as root).",
+	.complete = "@drills",
+	.options = options,
+	.n_options = ELEMENTS(options),
+	.run = run,
+};
