@@ -9,6 +9,7 @@
 #include "core/units.h"
 #include "drill/drill.h"
 #include "run/run.h"
+#include "run/timeline.h"
 #include "session.h"
 #include "verbs.h"
 
@@ -76,14 +77,6 @@ static struct drill *inject_drill(const struct options *o, struct err **err)
 	return steal_ptr(d);
 }
 
-static void print_events(struct run *r)
-{
-	for (; r->events_shown < r->record->n_events; r->events_shown++)
-		if (!r->options->json)
-			printf("%s\n", r->record->events[r->events_shown].text);
-	fflush(stdout);
-}
-
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *data)
 {
 	(void)s;
@@ -133,12 +126,8 @@ static int hold(struct run *r, struct err **err)
 		k = run_follow_agents(r, err);
 	if (k >= 0)
 		k = run_steps(r, err);
-	if (k >= 0 && !r->options->json)
-		printf("Active; Ctrl-C reverts it.\n");
-	while (k >= 0 && !r->interrupted && !r->abort_why && run_faults_active(r)) {
-		print_events(r);
+	while (k >= 0 && !r->interrupted && !r->abort_why && run_faults_active(r))
 		k = run_turn(r, 100 * NS_PER_MS, err);
-	}
 	return k;
 }
 
@@ -164,7 +153,6 @@ static int inject(struct run *r, int *ret_code, struct err **err)
 	left = run_revert_all(r);
 	if (!r->agent_lost)
 		run_collect(r);
-	print_events(r);
 	if (r->options->json)
 		print_json(r);
 	*ret_code = left && !r->agent_lost ? EXIT_STUCK : r->abort_why ? EXIT_ABORTED : EXIT_PASSED;
@@ -178,7 +166,6 @@ static int inject_on(const struct options *o, struct session *s, int *ret_code, 
 		.manager = o->manager,
 		.json = o->session.json,
 		.seed = o->seed,
-		.quiet = true,
 	};
 	_cleanup_(drill_freep) struct drill *d = inject_drill(o, err);
 	struct run r = {.options = &options, .drill = d, .session = s, .lock_fd = -1,
@@ -192,6 +179,8 @@ static int inject_on(const struct options *o, struct session *s, int *ret_code, 
 	r.record = run_record_new();
 	r.record->run = id_new("inject");
 	r.record->started_ns = now_ns();
+	if (!options.json)
+		r.timeline = timeline_new(stdout);
 	k = inject(&r, ret_code, err);
 	run_done(&r);
 	return k;

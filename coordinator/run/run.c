@@ -188,7 +188,11 @@ static void show(struct run *r)
 	}
 	if (!r->timeline)
 		return;
-	duration_human(r->write_ok_ns ? now - r->write_ok_ns : 0, since);
+	if (!r->write_ok_ns) {
+		timeline_status(r->timeline, "Ctrl-C reverts everything.");
+		return;
+	}
+	duration_human(now - r->write_ok_ns, since);
 	snprintf(status, sizeof(status), "%8.1f s   last acknowledged write %s ago   %zu attempts",
 		(double)(now - r->record->started_ns) / 1e9, since, r->record->n_attempts);
 	timeline_status(r->timeline, status);
@@ -592,8 +596,7 @@ int run_execute(struct session *s, const struct drill *d, const struct run_optio
 
 	r.record = run_record_new();
 	r.record->run = id_new("run");
-	if (!o->quiet)
-		r.timeline = timeline_new(o->json ? stderr : stdout);
+	r.timeline = timeline_new(o->json ? stderr : stdout);
 	k = execute(&r, err);
 	if (k >= 0) {
 		*ret = steal_ptr(r.record);

@@ -18,7 +18,6 @@ struct run_options {
 	uint64_t seed;			/* of the picks */
 	bool json;			/* the timeline goes to stderr */
 	bool keep;			/* the probe's schema stays */
-	bool quiet;
 };
 
 /* One fault on one instance within the run, as its agent knows it. */
