@@ -159,7 +159,7 @@ static int fake_find_instance(const char *node_name, const char *name, struct in
 	return 0;
 }
 
-static void rig_listen(const struct agent_event *e, void *data)
+static inline void rig_listen(const struct agent_event *e, void *data)
 {
 	size_t used = strlen(rig.news);
 
@@ -169,7 +169,7 @@ static void rig_listen(const struct agent_event *e, void *data)
 		e->state ? e->state : "");
 }
 
-static void rig_open(void)
+static inline void rig_open(void)
 {
 	struct experiments_config config = {
 		.node = &rig.node,
@@ -185,7 +185,7 @@ static void rig_open(void)
 	cr_assert_eq(experiments_new(&config, &rig.all, NULL), 0);
 }
 
-static void rig_close(void)
+static inline void rig_close(void)
 {
 	experiments_free(rig.all);
 	journal_close(rig.journal);
@@ -193,7 +193,7 @@ static void rig_close(void)
 	rig.journal = NULL;
 }
 
-static void rig_up(void)
+static inline void rig_up(void)
 {
 	snprintf(rig.folder, sizeof(rig.folder), "/tmp/pj-spine-XXXXXX");
 	cr_assert_not_null(mkdtemp(rig.folder));
@@ -210,7 +210,7 @@ static void rig_up(void)
 	rig_open();
 }
 
-static void rig_kill_target(void)
+static inline void rig_kill_target(void)
 {
 	if (rig.target <= 0)
 		return;
@@ -219,7 +219,7 @@ static void rig_kill_target(void)
 	rig.target = 0;
 }
 
-static bool rig_has(const char *name)
+static inline bool rig_has(const char *name)
 {
 	char path[512];
 
@@ -227,7 +227,7 @@ static bool rig_has(const char *name)
 	return access(path, F_OK) == 0;
 }
 
-static void rig_put(const char *name, const char *text)
+static inline void rig_put(const char *name, const char *text)
 {
 	char path[512];
 	FILE *f;
@@ -239,7 +239,7 @@ static void rig_put(const char *name, const char *text)
 	fclose(f);
 }
 
-static void rig_empty_folder(void)
+static inline void rig_empty_folder(void)
 {
 	DIR *d = opendir(rig.folder);
 	struct dirent *e;
@@ -252,7 +252,7 @@ static void rig_empty_folder(void)
 	rmdir(rig.folder);
 }
 
-static void rig_down(void)
+static inline void rig_down(void)
 {
 	if (rig.all)
 		rig_close();
@@ -262,7 +262,7 @@ static void rig_down(void)
 }
 
 /* Runs the loop until the experiment is in this state; false after 5 s. */
-static bool rig_wait(struct experiment *e, enum experiment_state state)
+static inline bool rig_wait(struct experiment *e, enum experiment_state state)
 {
 	uint64_t end = now_ns() + 5 * NS_PER_S;
 

@@ -1,0 +1,181 @@
+#!/usr/bin/python3
+"""Kills the agent at every point of every fault and looks, from outside, at what is left.
+
+For each case: an agent that stops itself at the point, driven there over its socket; SIGKILL; what
+was held must be gone within 100 ms; a new agent must find, revert and forget what was journaled
+within 2 s. A new fault is one more row of FAULTS. Arguments choose cases: FAULT[:POINT]...
+"""
+import os
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from harness.agent import Agent, scratch, wait_until  # noqa: E402
+from harness.target import Target  # noqa: E402
+
+BEFORE = ["new", "arming", "armed-unjournaled", "armed", "firing"]
+IN_EFFECT = ["fired", "active", "reverting"]
+AFTER = ["released", "reverted", "verifying", "verified", "clean"]
+JOURNALED = {"armed", "firing", *IN_EFFECT, "released", "reverted", "verifying", "verified"}
+HELD_MS = 100
+JOURNALED_S = 2
+TRIES = 3   # a case that was only late, on a busy machine, is tried again; a leak is late each time
+
+# name: fault, parameters, what a killed agent leaves, points of the driver's own
+FAULTS = {
+    "net-partition": dict(
+        fault="net-partition", params={"peers": ["all"]}, leaves="nothing",
+        before=["before-load", "loaded", "attached", "before-fire"],
+        during=["before-release"], after=["healed"]),
+    "net-shape": dict(
+        fault="net-shape", params={"peers": ["all"], "delay": "400ms"}, leaves="nothing",
+        before=["before-fire"], during=["before-release"], after=[]),
+    "proc-kill": dict(
+        fault="proc-kill", params={"process": "all", "every": "20s"}, leaves="dead",
+        before=[], during=[], after=[]),
+    "proc-freeze": dict(
+        fault="proc-freeze", params={}, leaves="nothing",
+        before=["seizing", "seized", "stopping"], during=["stopped", "releasing"], after=[]),
+    "proc-freeze-cgroup": dict(
+        fault="proc-freeze", params={"mechanism": "cgroup"}, leaves="frozen",
+        before=[], during=[], after=[]),
+}
+
+
+class Late(Exception):
+    """The right thing, but not in its time."""
+
+
+def expect(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+def in_effect(row, point):
+    if row["leaves"] == "dead":
+        return False
+    held_on = ["released"] if row["leaves"] == "frozen" else []
+    return point in IN_EFFECT + row["during"] + held_on
+
+
+def drive(agent, row, target):
+    """All the way through; somewhere on it the agent stops."""
+    try:
+        experiment = agent.arm(row["fault"], target.name, **row["params"])
+        agent.fire(experiment)
+        agent.revert(experiment)
+    except Exception:   # pylint: disable=broad-except
+        pass            # the agent was killed under the request
+
+
+def has_entry(row, point):
+    """Is the experiment in the journal when the agent stops there for the first time?"""
+    own = [*row["before"], *row["during"], *row["after"]]
+    if point in own:
+        return point in row["during"] + row["after"] or point in ("before-fire", "stopping")
+    if row["fault"] == "proc-kill" and point in ("arming", "armed"):
+        return False    # the driver has points of these names, inside its arm()
+    return point in JOURNALED
+
+
+def case(row, point, target, folder):
+    agent = Agent(folder)
+    pid_before = target.postmaster()
+    agent.start("--halt-at", f"{row['fault']}:{point}")
+    driver = threading.Thread(target=drive, args=(agent, row, target))
+    try:
+        driver.start()
+        expect(agent.wait_halted(), f"the agent never came to this point: {agent.tail()}")
+        expect(bool(agent.entries()) == has_entry(row, point), f"journal: {agent.entries()}")
+        if in_effect(row, point):
+            expect(target.answer_ms(250) is None, "not in effect where it should be")
+        elif row["leaves"] != "dead":
+            expect(target.answer_ms(5000) is not None, "in effect where it should not be")
+    finally:
+        agent.kill()
+    held = None
+    if row["leaves"] == "dead":
+        check_killed(point, target, pid_before)
+    elif row["leaves"] == "nothing":
+        held = target.answer_ms(5000)
+        expect(held is not None, "the instance does not answer after the agent's death")
+    driver.join(20)
+    after_restart(agent, target)
+    if held is not None and held > HELD_MS:
+        raise Late(f"{held:.0f} ms until the instance answered")
+    return held
+
+
+def check_killed(point, target, pid_before):
+    hit = point not in BEFORE
+    expect(target.answer_ms(30000) is not None, "PostgreSQL was not started again")
+    pid = wait_until(target.postmaster, 5)
+    expect((pid != pid_before) == hit, f"postmaster {pid_before} -> {pid} at {point}")
+
+
+def after_restart(agent, target):
+    start = time.monotonic()
+    agent.start()
+    try:
+        expect(wait_until(lambda: not agent.entries(), JOURNALED_S),
+               f"journal: {agent.entries()}: {agent.tail()}")
+        expect(target.answer_ms(10000) is not None, "the instance does not answer")
+        took = time.monotonic() - start
+        node = agent.node()
+        expect(node["accepting"], f"node does not accept: {node['reason']}")
+        expect(all(e["state"] == "clean" for e in agent.experiments()),
+               f"experiments: {agent.experiments()}")
+        code = agent.stop()
+        expect(code == 0, f"the agent left with {code}: {agent.tail()}")
+    finally:
+        agent.kill()
+    if took > JOURNALED_S:
+        raise Late(f"{took:.1f} s until a new agent had all clean")
+
+
+def points(row):
+    return [*BEFORE, *row["before"], *IN_EFFECT, *row["during"], *AFTER, *row["after"]]
+
+
+def run_case(name, point, target, folder):
+    """The words of the failure, or None."""
+    for attempt in range(TRIES):
+        try:
+            held = case(FAULTS[name], point, target, folder)
+            print(f"ok   {name}:{point}" + (f"  {held:.0f} ms" if held is not None else ""),
+                  flush=True)
+            return None
+        except Late as e:
+            why = f"{name}:{point}: {e}"
+            print(f"late {why} (try {attempt + 1} of {TRIES})", flush=True)
+        except Exception as e:      # pylint: disable=broad-except
+            return f"{name}:{point}: {type(e).__name__}: {e}"
+    return why
+
+
+def main():
+    if os.geteuid() != 0:
+        print("needs root")
+        return 77
+    chosen = sys.argv[1:]
+    failures = []
+    start = time.monotonic()
+    count = 0
+    with scratch("matrix") as folder, Target(folder, "matrix") as target:
+        for name, row in FAULTS.items():
+            for point in points(row):
+                if chosen and name not in chosen and f"{name}:{point}" not in chosen:
+                    continue
+                count += 1
+                why = run_case(name, point, target, folder)
+                if why:
+                    print(f"FAIL {why}", flush=True)
+                    failures.append(why)
+                    target.thaw()
+    print(f"{count} cases, {len(failures)} failed, {time.monotonic() - start:.0f} s")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""A plain PostgreSQL as a target: own network, pid, mount and UTS namespace, own cgroup, and a first
+process that starts it again whenever it ends. A second network namespace, joined to the first by a
+veth, stands for its clients.
+
+    with scratch("mine") as folder, Target(folder, "mine") as target:
+        target.name                     # the instance's name for the agent
+        target.answer_ms(100)           # how long until a client gets an answer; None: longer
+"""
+import ctypes
+import glob
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+from harness.agent import wait_until
+
+CLONE_NEWNET = 0x40000000
+SSL_REQUEST = struct.pack("!II", 8, 80877103)
+ADDRESS, CLIENT_ADDRESS = "10.99.7.1", "10.99.7.2"
+INIT = """
+hostname pg1
+while :; do
+    setpriv --reuid postgres --regid postgres --clear-groups "$0" -D "$1/data" >>"$1/postgres.log" 2>&1
+    sleep 0.05
+done
+"""
+
+
+def postgres_folder():
+    found = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+    if not found:
+        raise SystemExit(77)
+    return found[-1]
+
+
+def cgroup_root():
+    with open("/proc/self/mountinfo") as f:
+        for line in f:
+            left, right = line.split(" - ")
+            if right.split()[0] == "cgroup2":
+                return left.split()[4]
+    raise SystemExit(77)
+
+
+def run(*command):
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+
+
+def socket_in(netns, kind=socket.SOCK_STREAM):
+    """A socket of that namespace: made by a thread that enters it and ends."""
+    made = []
+
+    def make():
+        fd = os.open(f"/run/netns/{netns}", os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET) == 0:
+                made.append(socket.socket(socket.AF_INET, kind))
+        finally:
+            os.close(fd)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    if not made:
+        raise OSError(f"cannot enter {netns}")
+    return made[0]
+
+
+class Target:
+    def __init__(self, folder, label):
+        self.folder = folder
+        self.cluster = f"pj{label}{os.getpid()}"
+        self.name = f"{self.cluster}/pg1"
+        self.netns = f"{self.cluster}-t"
+        self.client_netns = f"{self.cluster}-c"
+        self.cgroup = os.path.join(cgroup_root(), f"pj-{label}-{os.getpid()}")
+        self.process = None
+
+    def __enter__(self):
+        try:
+            return self.up()
+        except BaseException:
+            self.down()
+            raise
+
+    def __exit__(self, *_):
+        self.down()
+
+    def up(self):
+        data = os.path.join(self.folder, "data")
+        bin_folder = postgres_folder()
+        os.mkdir(data)
+        run("chown", "postgres", self.folder, data)
+        run("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups",
+            f"{bin_folder}/initdb", "-D", data, "-N", "-A", "trust", "-U", "postgres")
+        with open(f"{data}/postgresql.auto.conf", "a") as f:
+            f.write(f"cluster_name = '{self.cluster}'\nlisten_addresses = '*'\n"
+                    f"unix_socket_directories = '{self.folder}'\nfsync = off\n"
+                    "shared_buffers = 16MB\nmax_wal_senders = 0\nwal_level = minimal\n")
+        for ns in (self.netns, self.client_netns):
+            run("ip", "netns", "add", ns)
+            run("ip", "-n", ns, "link", "set", "lo", "up")
+        run("ip", "-n", self.netns, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0",
+            "netns", self.client_netns)
+        for ns, address in ((self.netns, ADDRESS), (self.client_netns, CLIENT_ADDRESS)):
+            run("ip", "-n", ns, "addr", "add", f"{address}/30", "dev", "eth0")
+            run("ip", "-n", ns, "link", "set", "eth0", "up")
+        os.mkdir(self.cgroup)
+        self.start(bin_folder)
+        return self
+
+    def start(self, bin_folder=None):
+        """Its first process, in the cgroup from its first step on."""
+        script = 'echo 0 >"$0/cgroup.procs" && exec "$@"'
+        self.process = subprocess.Popen(
+            ["sh", "-c", script, self.cgroup, "ip", "netns", "exec", self.netns, "unshare",
+             "--pid", "--fork", "--kill-child", "--mount-proc", "--uts", "bash", "-c", INIT,
+             f"{bin_folder or postgres_folder()}/postgres", self.folder],
+            stdin=subprocess.DEVNULL)
+        if self.answer_ms(30000) is None:
+            raise RuntimeError(f"the target does not start, see {self.folder}/postgres.log")
+
+    def end(self):
+        """All its processes, at once, as a deleted pod."""
+        if not self.process:
+            return
+        self.thaw()
+        self.process.kill()
+        self.process.wait(10)
+        wait_until(lambda: not self.pids(), 10)
+        self.process = None
+
+    def down(self):
+        self.end()
+        for ns in (self.netns, self.client_netns):
+            if os.path.exists(f"/run/netns/{ns}"):
+                run("ip", "netns", "delete", ns)
+        if os.path.isdir(self.cgroup):
+            wait_until(self.remove_cgroup, 5)
+
+    def remove_cgroup(self):
+        try:
+            os.rmdir(self.cgroup)
+            return True
+        except OSError:
+            return False
+
+    def pids(self):
+        try:
+            with open(f"{self.cgroup}/cgroup.procs") as f:
+                return [int(line) for line in f]
+        except OSError:
+            return []
+
+    def thaw(self):
+        """For the test's own end: nothing frozen can be killed on a v1 freezer."""
+        try:
+            with open(f"{self.cgroup}/cgroup.freeze", "w") as f:
+                f.write("0")
+        except OSError:
+            pass
+
+    def postmaster(self):
+        """Its pid as this test sees it; None while there is none."""
+        for pid in self.pids():
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as f:
+                    words = f.read().split(b"\0")
+                with open(f"/proc/{pid}/comm") as f:
+                    comm = f.read().strip()
+            except OSError:
+                continue
+            if comm == "postgres" and len(words) > 2 and words[1] == b"-D":
+                return pid
+        return None
+
+    def kill_postmaster(self):
+        os.kill(self.postmaster(), signal.SIGKILL)
+
+    def answer_ms(self, limit_ms):
+        """A client asks PostgreSQL's own port, anew each 10 ms; the time until the first answer."""
+        start = time.monotonic()
+        poll = select.poll()
+        attempts, answer = {}, None
+        while answer is None and (now := time.monotonic()) - start < limit_ms / 1000:
+            if len(attempts) < 200:
+                s = socket_in(self.client_netns)
+                s.setblocking(False)
+                s.connect_ex((ADDRESS, 5432))
+                attempts[s.fileno()] = s
+                poll.register(s, select.POLLOUT)
+            until = now + 0.01
+            while answer is None and (left := until - time.monotonic()) > 0:
+                answer = self.step(poll, attempts, left, start)
+        for s in attempts.values():
+            s.close()
+        return answer
+
+    @staticmethod
+    def step(poll, attempts, seconds, start):
+        for fd, events in poll.poll(seconds * 1000):
+            s = attempts[fd]
+            try:
+                if events & select.POLLIN:
+                    if s.recv(1):
+                        return (time.monotonic() - start) * 1000
+                    raise OSError("closed")
+                s.send(SSL_REQUEST)
+                poll.modify(s, select.POLLIN)
+            except OSError:
+                poll.unregister(fd)
+                attempts.pop(fd).close()
+        return None
