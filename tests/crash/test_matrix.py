@@ -22,7 +22,8 @@ HELD_MS = 100
 JOURNALED_S = 2
 TRIES = 3   # a case that was only late, on a busy machine, is tried again; a leak is late each time
 
-# name: fault, parameters, what a killed agent leaves, points of the driver's own
+# name: fault, parameters, what a killed agent leaves, points of the driver's own. waits: there a
+# process that forks waits for the agent, its tracer, which only this test keeps stopped.
 FAULTS = {
     "net-partition": dict(
         fault="net-partition", params={"peers": ["all"]}, leaves="nothing",
@@ -30,13 +31,16 @@ FAULTS = {
         during=["before-release"], after=["healed"]),
     "net-shape": dict(
         fault="net-shape", params={"peers": ["all"], "delay": "400ms"}, leaves="nothing",
-        before=["before-fire"], during=["before-release"], after=[]),
+        before=["before-taps", "taps-open", "programs-loaded", "line-started", "attached",
+                "before-fire"],
+        during=["before-release"], after=[]),
     "proc-kill": dict(
         fault="proc-kill", params={"process": "all", "every": "20s"}, leaves="dead",
         before=[], during=[], after=[]),
     "proc-freeze": dict(
         fault="proc-freeze", params={}, leaves="nothing",
-        before=["seizing", "seized", "stopping"], during=["stopped", "releasing"], after=[]),
+        before=["seizing", "seized", "stopping"], during=["stopped", "releasing"], after=[],
+        waits=["seized", "armed-unjournaled", "armed", "firing", "stopping"]),
     "proc-freeze-cgroup": dict(
         fault="proc-freeze", params={"mechanism": "cgroup"}, leaves="frozen",
         before=[], during=[], after=[]),
@@ -90,7 +94,7 @@ def case(row, point, target, folder):
         expect(bool(agent.entries()) == has_entry(row, point), f"journal: {agent.entries()}")
         if in_effect(row, point):
             expect(target.answer_ms(250) is None, "not in effect where it should be")
-        elif row["leaves"] != "dead":
+        elif row["leaves"] != "dead" and point not in row.get("waits", []):
             expect(target.answer_ms(5000) is not None, "in effect where it should not be")
     finally:
         agent.kill()

@@ -23,6 +23,7 @@ CLONE_NEWNET = 0x40000000
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 ADDRESS, CLIENT_ADDRESS = "10.99.7.1", "10.99.7.2"
 INIT = """
+exec 2>>"$1/postgres.log"
 hostname pg1
 while :; do
     setpriv --reuid postgres --regid postgres --clear-groups "$0" -D "$1/data" >>"$1/postgres.log" 2>&1
@@ -105,17 +106,22 @@ class Target:
         for ns in (self.netns, self.client_netns):
             run("ip", "netns", "add", ns)
             run("ip", "-n", ns, "link", "set", "lo", "up")
+        self.link()
+        self.start(bin_folder)
+        return self
+
+    def link(self):
+        """The veth between the instance and its clients."""
         run("ip", "-n", self.netns, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0",
             "netns", self.client_netns)
         for ns, address in ((self.netns, ADDRESS), (self.client_netns, CLIENT_ADDRESS)):
             run("ip", "-n", ns, "addr", "add", f"{address}/30", "dev", "eth0")
             run("ip", "-n", ns, "link", "set", "eth0", "up")
-        os.mkdir(self.cgroup)
-        self.start(bin_folder)
-        return self
 
     def start(self, bin_folder=None):
         """Its first process, in the cgroup from its first step on."""
+        if not os.path.isdir(self.cgroup):
+            os.mkdir(self.cgroup)
         script = 'echo 0 >"$0/cgroup.procs" && exec "$@"'
         self.process = subprocess.Popen(
             ["sh", "-c", script, self.cgroup, "ip", "netns", "exec", self.netns, "unshare",
@@ -126,13 +132,14 @@ class Target:
             raise RuntimeError(f"the target does not start, see {self.folder}/postgres.log")
 
     def end(self):
-        """All its processes, at once, as a deleted pod."""
+        """All its processes at once, then the cgroup, as a pod that is deleted."""
         if not self.process:
             return
         self.thaw()
         self.process.kill()
         self.process.wait(10)
         wait_until(lambda: not self.pids(), 10)
+        wait_until(self.remove_cgroup, 5)
         self.process = None
 
     def down(self):
@@ -141,7 +148,7 @@ class Target:
             if os.path.exists(f"/run/netns/{ns}"):
                 run("ip", "netns", "delete", ns)
         if os.path.isdir(self.cgroup):
-            wait_until(self.remove_cgroup, 5)
+            self.remove_cgroup()
 
     def remove_cgroup(self):
         try:
