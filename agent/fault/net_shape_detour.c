@@ -28,6 +28,17 @@ static int is_ethernet(int socket_fd, const char *name, bool *ret, struct err **
 	return 0;
 }
 
+uint32_t detour_tap_position(const char *name)
+{
+	char direction, end;
+	unsigned position, ifindex;
+
+	if (sscanf(name, LINK_TAP_PREFIX "%4x%c%8x%c", &position, &direction, &ifindex, &end) != 3 ||
+		(direction != 'i' && direction != 'o'))
+		return 0;
+	return position;
+}
+
 static int lane_add(const struct detour_plan *plan, struct detour *d, const struct link_info *link,
 	enum net_direction direction, int *taps, struct err **err)
 {

@@ -48,6 +48,9 @@ void detour_fire(struct detour *d, uint64_t until_boot_ns);
 void detour_close(struct detour *d);
 DEFINE_CLEANUP(struct detour, detour_close)
 
+/* The position in the name of one of our TAPs; 0 if it is none. */
+uint32_t detour_tap_position(const char *name);
+
 #define DETOUR_PROGRAMS 4
 /* Ids of the loaded programs (bpf(2), BPF_PROG_GET_FD_BY_ID). */
 int detour_program_ids(const struct detour *d, uint32_t ret[DETOUR_PROGRAMS], struct err **err);
