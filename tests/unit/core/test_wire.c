@@ -32,18 +32,18 @@ Test(wire, words_both_ways)
 
 	for (int i = 0; i < ROLE_MAX; i++) {
 		cr_assert_eq(role_from_string(role_to_string((enum role)i), &role), 0);
-		cr_assert_eq(role, i);
+		cr_assert_eq((int)role, i);
 	}
 	for (int i = 0; i < EXPERIMENT_STATE_MAX; i++) {
 		const char *word = experiment_state_to_string((enum experiment_state)i);
 
 		cr_assert_eq(experiment_state_from_string(word, &state), 0);
-		cr_assert_eq(state, i);
+		cr_assert_eq((int)state, i);
 	}
 	for (int i = 0; i < END_REASON_MAX; i++) {
 		cr_assert_eq(end_reason_from_string(end_reason_to_string((enum end_reason)i), &reason),
 			0);
-		cr_assert_eq(reason, i);
+		cr_assert_eq((int)reason, i);
 	}
 	cr_assert_null(role_to_string(ROLE_MAX));
 	cr_assert_eq(role_from_string("Primary", &role), -EINVAL);
