@@ -173,7 +173,7 @@ Test(durable, read_is_bounded)
 	cr_assert_neq(file_read(AT_FDCWD, "/proc/self/maps", 10, &untouched, NULL, NULL), 0);
 }
 
-Test(durable, read_takes_regular_files_only)
+Test(durable, read_takes_regular_files_only, .timeout = 20)
 {
 	_cleanup_free_ char *text = NULL;
 
