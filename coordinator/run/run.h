@@ -93,6 +93,13 @@ int run_guards_inject(struct run *r, struct err **err);
 /* Other runs on this host; the lock is freed by the kernel when we end. */
 int run_lock(struct run *r, struct err **err);
 
+/* watch.c: prepares and starts the probes, the manager's watch and the agents' events. */
+int run_watch(struct run *r, struct err **err);
+
+/* How often each instance's state and each manager's view are asked for. */
+#define RUN_POLL_NS	(50 * NS_PER_MS)
+#define RUN_MANAGER_MS	200
+
 /* steps.c */
 int run_steps(struct run *r, struct err **err);
 
