@@ -1,0 +1,199 @@
+"""Real PostgreSQL servers for tests: each with its own data, and if asked its own namespaces and cgroup."""
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+PREFIX = f"pj-procs{os.getpid()}-"
+
+
+def bin_dir():
+    base = "/usr/lib/postgresql"
+    versions = sorted(os.listdir(base), key=int) if os.path.isdir(base) else []
+    return f"{base}/{versions[-1]}/bin" if versions else None
+
+
+def cgroup_root():
+    """The v2 hierarchy, also where it stands beside v1."""
+    for path in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
+        if os.path.exists(f"{path}/cgroup.controllers"):
+            return path
+    return None
+
+
+def wait_for(what, call, limit=20.0):
+    end = time.monotonic() + limit
+    while True:
+        value = call()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {limit} s: {what}")
+        time.sleep(0.01)
+
+
+def state(pid):
+    """R S D T t Z of /proc/PID/stat, or None when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as f:
+            return f.read().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return None
+
+
+def children(pid):
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", encoding="latin-1") as f:
+                    if int(f.read().rsplit(")", 1)[1].split()[1]) == pid:
+                        found.append(int(name))
+            except OSError:
+                pass
+    return found
+
+
+def title(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return f.read().replace(b"\0", b" ").decode("latin-1").strip()
+    except OSError:
+        return ""
+
+
+class Session:
+    """One client's session: a psql that is asked line by line."""
+
+    def __init__(self, server):
+        self.psql = subprocess.Popen(server.psql_command(), stdin=subprocess.PIPE,
+                                     stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def send(self, sql):
+        self.psql.stdin.write(sql.encode() + b";\n")
+        self.psql.stdin.flush()
+
+    def receive(self, limit):
+        """A line, or None if there is none in time."""
+        ready, _, _ = select.select([self.psql.stdout], [], [], limit)
+        return os.read(self.psql.stdout.fileno(), 4096).decode().strip() if ready else None
+
+    def ask(self, sql, limit=10.0):
+        self.send(sql)
+        return self.receive(limit)
+
+    def close(self):
+        self.psql.kill()
+        self.psql.wait()
+        self.psql.stdin.close()
+        self.psql.stdout.close()
+
+
+class Server:
+    """alone=True: pid, mount, uts and network namespaces and a cgroup of its own, as in a container."""
+
+    def __init__(self, name, port, alone=True, cluster="pjtest", settings=()):
+        self.name, self.port, self.alone, self.cluster = name, port, alone, cluster
+        self.settings = list(settings)
+        self.process = None
+        self.cgroup = None
+        self.folder = tempfile.mkdtemp(prefix=PREFIX, dir="/tmp")
+        self.data = f"{self.folder}/data"
+        shutil.chown(self.folder, "postgres", "postgres")
+        os.chmod(self.folder, 0o755)
+        if alone:
+            self.cgroup = f"/{PREFIX}{name}"
+            os.mkdir(cgroup_root() + self.cgroup)
+        subprocess.run(self.as_postgres(f"{bin_dir()}/initdb", "-D", self.data, "-A", "trust", "-N",
+                                        "--no-locale", "-E", "UTF8"),
+                       check=True, stdout=subprocess.DEVNULL, timeout=120, cwd="/")
+
+    @staticmethod
+    def as_postgres(*command):
+        return ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--init-groups",
+                "--reset-env", *command]
+
+    def start(self):
+        options = [f"--port={self.port}", f"--unix_socket_directories={self.folder}",
+                   f"--cluster_name={self.cluster}", "--listen_addresses=127.0.0.1",
+                   "--logging_collector=off", "--shared_buffers=16MB", *self.settings]
+        command = self.as_postgres(f"{bin_dir()}/postgres", "-D", self.data, *options)
+        if self.alone:
+            inner = (f"hostname {self.name} && ip link set lo up && mount -t proc proc /proc && "
+                     'exec "$@"')
+            command = ["unshare", "--mount", "--pid", "--uts", "--net", "--fork",
+                       "sh", "-c", inner, "sh", *command]
+        procs = cgroup_root() + self.cgroup + "/cgroup.procs" if self.cgroup else None
+
+        def enter():
+            os.setsid()
+            if procs:
+                with open(procs, "w", encoding="ascii") as f:
+                    f.write("0")
+        with open(f"{self.folder}/log", "ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/",
+                                            preexec_fn=enter)
+        wait_for(f"{self.name} answers", lambda: self.query("select 1", check=False) == "1")
+        return self
+
+    @property
+    def postmaster(self):
+        """In our own pid namespace."""
+        if not self.alone:
+            return self.process.pid
+        return wait_for("the postmaster", lambda: children(self.process.pid))[0]
+
+    def psql_command(self):
+        return [f"{bin_dir()}/psql", "-XAtq", "-h", self.folder, "-p", str(self.port), "-U",
+                "postgres", "postgres"]
+
+    def query(self, sql, check=True, limit=20):
+        done = subprocess.run([*self.psql_command(), "-c", sql], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, timeout=limit, check=check)
+        return done.stdout.decode().strip()
+
+    def backends(self, kind):
+        """Pids of children whose title has this after the cluster's name."""
+        start = f"postgres: {self.cluster}: {kind}"
+        return [pid for pid in children(self.postmaster) if title(pid).startswith(start)]
+
+    def pgbench(self, *arguments, limit=120):
+        done = subprocess.run([f"{bin_dir()}/pgbench", "-h", self.folder, "-p", str(self.port), "-U",
+                               "postgres", *arguments, "postgres"], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, timeout=limit, check=True)
+        for line in done.stdout.decode().splitlines():
+            if line.startswith("tps = "):
+                return float(line.split()[2])
+        return None
+
+    def stop(self):
+        if not self.process:
+            return
+        if self.alone:
+            for pid in children(self.process.pid):      # the namespace's first process: all end
+                os.kill(pid, signal.SIGKILL)
+        else:
+            self.process.send_signal(signal.SIGQUIT)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def remove(self):
+        folder = cgroup_root() + self.cgroup if self.cgroup else None
+        if folder:
+            with open(f"{folder}/cgroup.freeze", "w", encoding="ascii") as f:
+                f.write("0")
+        self.stop()
+        if folder:
+            def empty():
+                with open(f"{folder}/cgroup.procs", encoding="ascii") as f:
+                    return not f.read()
+            wait_for(f"cgroup {self.cgroup} is empty", empty)
+            os.rmdir(folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
