@@ -100,6 +100,7 @@ class Server:
         self.settings = list(settings)
         self.process = None
         self.cgroup = None
+        self.name_on_command_line = True
         self.folder = tempfile.mkdtemp(prefix=PREFIX, dir="/tmp")
         self.data = f"{self.folder}/data"
         shutil.chown(self.folder, "postgres", "postgres")
@@ -117,9 +118,16 @@ class Server:
                 "--reset-env", *command]
 
     def start(self):
+        self.start_only()
+        wait_for(f"{self.name} answers", lambda: self.query("select 1", check=False) == "1")
+        return self
+
+    def start_only(self):
         options = [f"--port={self.port}", f"--unix_socket_directories={self.folder}",
-                   f"--cluster_name={self.cluster}", "--listen_addresses=127.0.0.1",
-                   "--logging_collector=off", "--shared_buffers=16MB", *self.settings]
+                   "--listen_addresses=127.0.0.1", "--logging_collector=off",
+                   "--shared_buffers=16MB", *self.settings]
+        if self.name_on_command_line:
+            options.append(f"--cluster_name={self.cluster}")
         command = self.as_postgres(f"{bin_dir()}/postgres", "-D", self.data, *options)
         if self.alone:
             inner = (f"hostname {self.name} && ip link set lo up && mount -t proc proc /proc && "
@@ -136,8 +144,6 @@ class Server:
         with open(f"{self.folder}/log", "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/",
                                             preexec_fn=enter)
-        wait_for(f"{self.name} answers", lambda: self.query("select 1", check=False) == "1")
-        return self
 
     @property
     def postmaster(self):

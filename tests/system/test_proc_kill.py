@@ -1,0 +1,191 @@
+"""proc-kill on a real PostgreSQL: who dies, who lives, and what comes back."""
+import os
+import sys
+import time
+import traceback
+
+from lib_agent import Agent, Refused
+from lib_postgres import Server, Session, bin_dir, cgroup_root, children, state, wait_for
+
+HERE = os.path.basename(__file__)
+
+
+class World:
+    def __init__(self):
+        self.things = []
+        self.server = self.keep(Server("pga", 55441))
+        self.plain = self.keep(Server("pgb", 55442, alone=False, cluster="pjplain"))
+        self.server.start()
+        self.plain.start()
+        self.agent = self.keep(Agent())
+        self.name = self.agent.instance_of(self.server.postmaster)["name"]
+
+    def keep(self, thing):
+        self.things.append(thing)
+        return thing
+
+    def remove(self):
+        for thing in reversed(self.things):
+            thing.remove()
+
+
+def up(server):
+    return wait_for("it answers", lambda: server.query("select 1", check=False) == "1")
+
+
+def end(world, experiment, hits):
+    info = world.agent.revert(experiment)
+    info = world.agent.get(experiment)
+    assert info["state"] == "clean" and info["verified_clean"], info
+    assert info["hits"] == hits if isinstance(hits, int) else hits(info["hits"]), info
+    assert world.agent.journal() == []
+    return info
+
+
+def test_postmaster(world):
+    plain = Session(world.plain)
+    assert plain.ask("select 1") == "1"
+    victim = world.server.postmaster
+    experiment = world.agent.arm("proc-kill", world.name)
+    assert state(victim) == "S", "armed: nothing happened"
+    start = time.monotonic()
+    info = world.agent.fire(experiment)
+    wait_for("the postmaster is gone", lambda: state(victim) in (None, "Z"), 5)
+    print(f"  gone {(time.monotonic() - start) * 1000:.1f} ms after the call; the shot took "
+          f"{info['fire_duration_ns'] / 1000 if 'fire_duration_ns' in info else -1:.0f} us")
+    world.server.process.wait(10)
+    info = end(world, experiment, 1)
+    assert plain.ask("select 1") == "1", "a bystander is not touched"
+    plain.close()
+    world.server.start()
+
+
+def test_a_backend_by_title(world):
+    session = Session(world.server)
+    assert session.ask("select 1") == "1"
+    walwriter = world.server.backends("walwriter")
+    experiment = world.agent.inject("proc-kill", world.name, {
+        "process": "title", "titles": ["backend"], "signal": "TERM"})
+    assert "terminating connection" in (session.ask("select 1", 5) or "")
+    info = end(world, experiment, 1)
+    assert [p["kind"] for p in info["evidence"]["processes"]] == ["backend"], info
+    assert world.server.backends("walwriter") == walwriter, "the others were left alone"
+    session.close()
+    up(world.server)
+
+
+def test_checkpointer_makes_it_recover(world):
+    postmaster = world.server.postmaster
+    before = world.server.backends("checkpointer")
+    experiment = world.agent.inject("proc-kill", world.name,
+                                    {"process": "title", "titles": ["checkpointer"]})
+    after = wait_for("a new checkpointer",
+                     lambda: [p for p in world.server.backends("checkpointer") if p not in before])
+    assert after and world.server.postmaster == postmaster
+    end(world, experiment, 1)
+    up(world.server)
+
+
+def test_again_and_again(world):
+    experiment = world.agent.inject("proc-kill", world.name, {
+        "process": "title", "titles": ["walwriter"], "signal": "TERM", "every": "100ms"})
+    seen = set()
+
+    def three():
+        seen.update(world.server.backends("walwriter"))
+        return world.agent.get(experiment)["hits"] >= 3
+    wait_for("three rounds that hit", three, 30)
+    end(world, experiment, lambda n: n >= 3)
+    up(world.server)
+    wait_for("a walwriter that stays", lambda: world.server.backends("walwriter"))
+    survivor = world.server.backends("walwriter")
+    time.sleep(0.4)
+    assert world.server.backends("walwriter") == survivor, "after the end nothing is killed"
+
+
+def test_all(world):
+    session = Session(world.server)
+    assert session.ask("select 1") == "1"
+    victims = [world.server.postmaster, *children(world.server.postmaster)]
+    experiment = world.agent.inject("proc-kill", world.name, {"process": "all"})
+    for pid in victims:
+        wait_for(f"process {pid} is gone", lambda p=pid: state(p) in (None, "Z"), 5)
+    world.server.process.wait(10)
+    end(world, experiment, lambda n: n >= 1)
+    session.close()
+    world.server.start()
+
+
+def test_follows_a_restarted_postmaster(world):
+    experiment = world.agent.inject("proc-kill", world.name, {"every": "200ms"})
+    world.server.process.wait(10)
+    world.server.start_only()
+    wait_for("the next one was hit too", lambda: world.agent.get(experiment)["hits"] >= 2, 30)
+    world.server.process.wait(10)
+    end(world, experiment, lambda n: n >= 2)
+    world.server.start()
+
+
+def test_nothing_matches(world):
+    experiment = world.agent.inject("proc-kill", world.name,
+                                    {"process": "title", "titles": ["archiver"]})
+    end(world, experiment, 0)
+    up(world.server)
+
+
+def test_agent_killed_stops_repeating(world):
+    world.agent.inject("proc-kill", world.name, {
+        "process": "title", "titles": ["walwriter"], "signal": "TERM", "every": "100ms"})
+    world.agent.kill()
+    wait_for("a walwriter", lambda: world.server.backends("walwriter"))
+    survivor = wait_for("one that is there", lambda: world.server.backends("walwriter"))
+    time.sleep(0.4)
+    assert world.server.backends("walwriter") == survivor
+    world.agent.start()
+    assert world.agent.journal() == []
+    up(world.server)
+
+
+def test_refused(world):
+    for params, words in (({"signal": "STOP"}, "proc-freeze"),
+                          ({"signal": "NONSENSE"}, "signal"),
+                          ({"process": "title"}, "titles"),
+                          ({"process": "everything"}, "postmaster")):
+        try:
+            world.agent.arm("proc-kill", world.name, params)
+        except Refused as e:
+            assert e.status == 400 and words in str(e), str(e)
+        else:
+            raise AssertionError(f"not refused: {params}")
+    assert world.agent.journal() == []
+
+
+TESTS = [value for name, value in list(globals().items()) if name.startswith("test_")]
+
+
+def main():
+    if os.geteuid() != 0 or not bin_dir() or not cgroup_root():
+        print(f"{HERE}: needs root, PostgreSQL and cgroup v2")
+        return 77
+    only = sys.argv[1:]
+    world = World()
+    failed = 0
+    try:
+        for test in TESTS:
+            if only and test.__name__ not in only:
+                continue
+            try:
+                test(world)
+                print(f"ok {test.__name__}", flush=True)
+            except Exception:   # noqa: BLE001 - told, and the others still run
+                failed += 1
+                print(f"FAILED {test.__name__}\n{traceback.format_exc()}", flush=True)
+        if failed:
+            print(world.agent.log())
+    finally:
+        world.remove()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
