@@ -1,6 +1,6 @@
 /*
- * Drives the probes alone, for test_probe.py: prepare, start, run until standard input ends, stop,
- * (wait for a second line,) check; then prints the record as JSON. Times are CLOCK_MONOTONIC.
+ * Drives the probes alone, for test_probe.py: prepare, start, run until a line comes in, stop,
+ * wait for another line, check; then prints the record as JSON. Times are CLOCK_MONOTONIC.
  *   probe-driver FOLDER RUN CONNINFO [keep] [clients-only] NAME=HOST:PORT...
  */
 #include <stdlib.h>
@@ -12,7 +12,8 @@
 struct drive {
 	sd_event *event;
 	struct run_record *record;
-	bool line;
+	unsigned lines;		/* read and not yet waited for */
+	bool ended;		/* standard input */
 	char *failure;
 };
 
@@ -23,9 +24,12 @@ static int on_input(sd_event_source *source, int fd, uint32_t events, void *data
 	ssize_t n = read(fd, text, sizeof(text));
 
 	(void)events;
-	d->line = true;
-	if (n <= 0)
+	for (ssize_t i = 0; i < n; i++)
+		d->lines += text[i] == '\n';
+	if (n <= 0) {
+		d->ended = true;
 		sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	}
 	return 0;
 }
 
@@ -154,9 +158,10 @@ static void print_record(const struct drive *d, const char *error)
 
 static void wait_line(struct drive *d)
 {
-	d->line = false;
-	while (!d->line && sd_event_run(d->event, UINT64_MAX) >= 0)
+	while (d->lines == 0 && !d->ended && sd_event_run(d->event, UINT64_MAX) >= 0)
 		;
+	if (d->lines > 0)
+		d->lines--;
 }
 
 static int drive(struct drive *d, const struct probe_options *o, const char *folder,
