@@ -11,7 +11,8 @@ static const struct param_spec params[] = {
 	{.name = "titles", .type = PARAM_TEXTS,
 		.help = "With processes titles: what PostgreSQL calls its processes, such as walsender, "
 			"walreceiver, checkpointer, walwriter, startup, archiver; postmaster, and "
-			"backend for every client's session. A title matches from its start."},
+			"backend for every client's session. Other text matches a title from its start "
+			"in whole words (alice app), or as a glob (* idle in transaction)."},
 	{.name = "mechanism", .type = PARAM_ENUM, .fallback = "ptrace",
 		.choices = mechanism_choices,
 		.help = "ptrace: held, so the agent's death lets all run. cgroup: the whole cgroup "
@@ -57,8 +58,14 @@ const struct fault_spec fault_proc_freeze = {
 		"A frozen primary that comes back is the classic test of fencing: for a moment it "
 		"believes that it still leads.\n\n"
 		"Freezing the instance freezes its manager, where they share a cgroup; "
-		"processes postgres leaves the manager running. The evidence counts the "
-		"processes and threads that are stopped.",
+		"processes postgres leaves the manager running. An instance's cgroup must be its "
+		"own: a container's, a systemd service's, or one with nothing else in it; for a "
+		"server that shares its cgroup, name processes postgres. Sessions and programs "
+		"that come meanwhile are stopped within a fifth of a second. The evidence counts "
+		"the processes that stand still, and names a thread that waits uninterruptibly in "
+		"the kernel and so stops only on its way out.\n\n"
+		"From arming on the processes are traced: each signal, fork and exit costs them a "
+		"stop of some microseconds, and a debugger cannot attach.",
 	.mechanism =
 		"ptrace (default): PTRACE_SEIZE and PTRACE_INTERRUPT of every thread, with "
 		"PTRACE_O_TRACEFORK and PTRACE_O_TRACECLONE so that what is born meanwhile stops "

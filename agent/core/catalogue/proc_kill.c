@@ -11,7 +11,8 @@ static const struct param_spec params[] = {
 		.help = "With process title: what PostgreSQL calls its processes, such as walsender, "
 			"walreceiver, checkpointer, walwriter, \"background writer\", \"autovacuum "
 			"launcher\", startup, archiver, \"logical replication launcher\"; backend "
-			"stands for every client's session. A title matches from its start."},
+			"stands for every client's session. Other text matches a title from its start "
+			"in whole words (alice app), or as a glob (* idle in transaction)."},
 	{.name = "signal", .type = PARAM_SIGNAL, .fallback = "KILL", .min = 1, .max = 64,
 		.help = "KILL cannot be caught and makes PostgreSQL recover from a crash; to a "
 			"postmaster QUIT, INT and TERM are immediate, fast and smart shutdown; "
