@@ -1,4 +1,3 @@
-#include "instance/dcs.h"
 #include "instance/describe.h"
 
 #include <errno.h>
@@ -333,9 +332,6 @@ static int fill_network(struct instance_info *i, const struct postmaster_file *f
 	i->host_network = i->netns == ours;
 	i->port = file->port;
 	i->socket_dir = file->socket_dir ? printable(strdup(file->socket_dir)) : NULL;
-	r = dcs_find(i->pid, &i->dcs, err);
-	if (r < 0)
-		return r;
 	if (!i->host_network)
 		return link_addresses(fd, &i->addresses, err);
 	strv_push(&i->addresses, printable(strdup(loopback_of(file->listen_address))));

@@ -14,8 +14,9 @@ struct candidate {
 };
 
 /*
- * Fills everything but node and the final name (left NULL). all: the candidates of the same scan,
- * where its children are. -ENOENT: it is no postmaster. -ESRCH: it went away meanwhile.
+ * Fills everything but node and dcs (left NULL); the name may still be another's too. all: the
+ * candidates of the same scan, where its children are. -ENOENT: it is no postmaster. -ESRCH: it went
+ * away meanwhile.
  */
 int instance_describe(const struct candidate *postmaster, const struct candidate *all, size_t count,
 	struct instance_info **ret, struct err **err);

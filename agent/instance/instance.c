@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "core/cleanup.h"
+#include "instance/dcs.h"
 #include "instance/describe.h"
 #include "kernel/proc.h"
 
@@ -120,7 +121,7 @@ void instance_list_free(struct instance_info **list, size_t count)
 	free(list);
 }
 
-int instance_scan(const char *node_name, struct instance_info ***ret, size_t *ret_count,
+static int scan(const char *node_name, struct instance_info ***ret, size_t *ret_count,
 	struct err **err)
 {
 	_cleanup_free_ struct candidate *all = NULL;
@@ -156,6 +157,20 @@ int instance_scan(const char *node_name, struct instance_info ***ret, size_t *re
 	return 0;
 }
 
+int instance_scan(const char *node_name, struct instance_info ***ret, size_t *ret_count,
+	struct err **err)
+{
+	int r;
+
+	r = scan(node_name, ret, ret_count, err);
+	if (r < 0)
+		return r;
+	/* One that ends meanwhile is told without. */
+	for (size_t i = 0; i < *ret_count; i++)
+		dcs_find((*ret)[i]->pid, &(*ret)[i]->dcs, NULL);
+	return 0;
+}
+
 /* "a, b, c and 4 more" */
 static char *names_of(struct instance_info *const *list, size_t count)
 {
@@ -180,7 +195,7 @@ int instance_find(const char *node_name, const char *name, struct instance_info 
 	size_t count;
 	int r;
 
-	r = instance_scan(node_name, &list, &count, err);
+	r = scan(node_name, &list, &count, err);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < count && !found; i++)

@@ -21,7 +21,7 @@ int instance_scan(const char *node_name, struct instance_info ***ret, size_t *re
 	struct err **err);
 void instance_list_free(struct instance_info **list, size_t count);
 
-/* By name. -ENOENT names what there is. */
+/* By name. -ENOENT names what there is. Leaves dcs NULL: finding that is slow, and arming waits. */
 int instance_find(const char *node_name, const char *name, struct instance_info **ret,
 	struct err **err);
 
