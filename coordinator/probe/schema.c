@@ -33,19 +33,25 @@ static int make_table(struct sql *s, struct err **err)
 }
 
 /* The table was there: left by a run that was cut short or kept, or made by an administrator. */
-static int check_rights(struct sql *s, struct err **err)
+static int check_table(const struct probe_context *c, struct sql *s, struct err **err)
 {
+	static const char has_run[] = "SELECT EXISTS (SELECT FROM " PROBE_TABLE " WHERE run = $1)";
 	static const char has_rights[] =
 		"SELECT has_schema_privilege('" PROBE_SCHEMA "', 'USAGE') AND "
 		"has_table_privilege('" PROBE_TABLE "', 'SELECT') AND "
 		"has_table_privilege('" PROBE_TABLE "', 'INSERT') AND "
 		"has_table_privilege('" PROBE_TABLE "', 'DELETE')";
+	const char *values[] = {c->record->run};
 	const PGresult *result;
 	int r = sql_run(s, has_rights, 0, NULL, &result, err);
 
 	if (r == 0 && strcmp(sql_first(result), "t") != 0)
 		r = err_set(err, -EACCES, "the role needs USAGE on schema " PROBE_SCHEMA
 			" and SELECT, INSERT, DELETE on " PROBE_TABLE);
+	if (r == 0)
+		r = sql_run(s, has_run, 1, values, &result, err);
+	if (r == 0 && strcmp(sql_first(result), "t") == 0)
+		r = err_set(err, -EEXIST, PROBE_TABLE " already has rows of run %s", values[0]);
 	return r;
 }
 
@@ -77,7 +83,7 @@ int schema_prepare(struct probe_context *c, struct err **err)
 	if (r == 0)
 		r = sql_run(s, table_shows, 0, NULL, &result, err);
 	if (r == 0)
-		r = strcmp(sql_first(result), "t") == 0 ? check_rights(s, err) : make_table(s, err);
+		r = strcmp(sql_first(result), "t") == 0 ? check_table(c, s, err) : make_table(s, err);
 	if (r < 0)
 		return err_wrap(err, r, "prepare the probes' table");
 	for (size_t i = 0; c->options.straight && i < c->record->n_instances; i++)

@@ -79,11 +79,12 @@ class Run:
     """One run of the driver."""
     count = 0
 
-    def __init__(self, folder, conninfo, servers, *options, file_limit=None):
+    def __init__(self, folder, conninfo, servers, *options, file_limit=None, again=None):
         Run.count += 1
         self.run = f"run-{os.getpid()}-{Run.count}"
         self.folder = os.path.join(folder, self.run)
         os.mkdir(self.folder)
+        self.run = again or self.run
 
         def limits():
             if file_limit:
@@ -408,6 +409,8 @@ class ProbeTest(unittest.TestCase):
         r = run.finish()
         self.assertEqual(self.a.sql("SELECT count(*) FROM pgjolt_probe.ledger"),
                          str(r["ledger"]["found"]))
+        r = self.start(again=run.run).result()
+        self.assertIn("already has rows of run " + run.run, r["error"])
 
 
 if __name__ == "__main__":
