@@ -1,3 +1,4 @@
+#include "instance/dcs.h"
 #include "instance/instance.h"
 
 #include <errno.h>
@@ -157,18 +158,29 @@ static int scan(const char *node_name, struct instance_info ***ret, size_t *ret_
 	return 0;
 }
 
+/* The kernel walks its whole table of connections for each reading, so once a network namespace. */
+static void fill_dcs(struct instance_info **list, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		size_t k = 0;
+
+		while (k < i && list[k]->netns != list[i]->netns)
+			k++;
+		if (k < i)
+			list[i]->dcs = strv_copy(list[k]->dcs);
+		else
+			dcs_find(list[i]->pid, &list[i]->dcs, NULL);
+	}
+}
+
 int instance_scan(const char *node_name, struct instance_info ***ret, size_t *ret_count,
 	struct err **err)
 {
-	int r;
+	int r = scan(node_name, ret, ret_count, err);
 
-	r = scan(node_name, ret, ret_count, err);
-	if (r < 0)
-		return r;
-	/* One that ends meanwhile is told without. */
-	for (size_t i = 0; i < *ret_count; i++)
-		dcs_find((*ret)[i]->pid, &(*ret)[i]->dcs, NULL);
-	return 0;
+	if (r >= 0)
+		fill_dcs(*ret, *ret_count);
+	return r;
 }
 
 /* "a, b, c and 4 more" */
