@@ -72,7 +72,7 @@ int proc_choose_tree(const struct proc_id *postmaster, const char *cluster, stru
 	size_t *ret_count, struct err **err)
 {
 	_cleanup_free_ struct proc_id *ids = NULL;
-	size_t n;
+	size_t n = 0;
 	int r;
 
 	r = tree_ids(postmaster, &ids, &n, err);

@@ -1,4 +1,3 @@
-#include "instance/dcs.h"
 #include "instance/instance.h"
 
 #include <errno.h>
@@ -127,7 +126,7 @@ static int scan(const char *node_name, struct instance_info ***ret, size_t *ret_
 {
 	_cleanup_free_ struct candidate *all = NULL;
 	struct instance_info **list;
-	size_t n, count = 0;
+	size_t n = 0, count = 0;
 	int r;
 
 	r = find_candidates(&all, &n, err);
