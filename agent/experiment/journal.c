@@ -55,6 +55,20 @@ static bool has_suffix(const char *name, const char *suffix)
 	return n > s && strcmp(name + n - s, suffix) == 0;
 }
 
+/* What is in there is undone with all rights, so nobody else may put anything in. */
+static int journal_check_owner(struct journal *j, struct err **err)
+{
+	struct stat st;
+
+	if (fstat(j->dir_fd, &st) < 0)
+		return err_errno(err, errno, "journal %s", j->path);
+	if (st.st_uid != geteuid() || (st.st_mode & (S_IWGRP | S_IWOTH)))
+		return err_set(err, EPERM,
+			"journal %s belongs to user %u with mode %03o: it must belong to user %u and be "
+			"writable by nobody else", j->path, st.st_uid, st.st_mode & 0777, geteuid());
+	return 0;
+}
+
 static int journal_lock(struct journal *j, struct err **err)
 {
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -157,6 +171,8 @@ int journal_open(const char *path, struct journal **ret, struct err **err)
 	if (!j->path || j->dir_fd < 0)
 		r = err_errno(err, errno, "journal %s: open", path);
 	else
+		r = journal_check_owner(j, err);
+	if (r >= 0)
 		r = journal_lock(j, err);
 	if (r >= 0)
 		r = journal_sweep(j, err);

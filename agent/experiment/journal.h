@@ -27,7 +27,7 @@ void journal_entry_free(struct journal_entry *e);
 DEFINE_CLEANUP(struct journal_entry, journal_entry_free)
 
 /* Creates the folder (0700), takes its lock (fcntl(2), so once a process): a second agent gets
- * -EBUSY with the first one's pid. Removes what a write that never ended left. */
+ * -EBUSY with the first one's pid. -EPERM: somebody else could write there. Removes what a write that never ended left. */
 int journal_open(const char *path, struct journal **ret, struct err **err);
 void journal_close(struct journal *j);
 int journal_write(struct journal *j, const struct journal_entry *e, struct err **err);

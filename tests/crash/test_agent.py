@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """What may happen to an agent, its journal, its owner and its targets; each ends in clear words and a
 clean node. Arguments choose tests by name."""
+import contextlib
 import json
 import os
 import signal
@@ -39,6 +40,17 @@ def put_entry(agent, name, text):
     os.makedirs(agent.journal, 0o700, exist_ok=True)
     with open(os.path.join(agent.journal, name), "w") as f:
         f.write(text)
+
+
+@contextlib.contextmanager
+def read_only(path):
+    """A file that cannot be written, not even by root."""
+    subprocess.run(["mount", "--bind", path, path], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", path], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
 
 
 def boot_id():
@@ -124,6 +136,35 @@ def test_revert_all_undoes_a_dead_agents_fault(folder, target):
         assert code == 0 and experiment in words, words
         assert target.answer_ms(5000) is not None
         assert agent.entries() == []
+
+
+def test_what_cannot_be_undone_is_stuck(folder, target):
+    """The file that thaws is read-only for a while."""
+    freezer = os.path.join(target.cgroup, "cgroup.freeze")
+    with Agent(folder) as agent:
+        experiment = agent.arm("proc-freeze", target.name, mechanism="cgroup")
+        agent.fire(experiment)
+        with read_only(freezer):
+            try:
+                agent.revert(experiment)
+            except AgentError as e:
+                assert e.status >= 500, e
+            e = agent.wait_state(experiment, "stuck")
+            assert "cgroup.freeze" in e["error"] and not e["verified_clean"], e
+            assert experiment in agent.node()["reason"]
+            refused("EBUSY", agent.arm, "net-partition", target.name, **CUT)
+            time.sleep(1)
+            assert agent.tail().count("STUCK") == 1, agent.tail()
+            assert agent.stop() == 5, agent.tail()
+            assert agent.entries() == [f"{experiment}.json"]
+            code, words = revert_all(agent)
+            assert code == 5 and experiment in words and "cgroup.freeze" in words, words
+            agent.start()
+            assert agent.get(experiment)["state"] == "stuck"
+            assert target.answer_ms(100) is None
+        ended(agent, experiment, "replay", 10)
+        assert agent.node()["accepting"]
+        assert target.answer_ms(5000) is not None
 
 
 def test_full_disk_under_the_journal(folder, target):

@@ -3,7 +3,9 @@
 
 For each case: an agent that stops itself at the point, driven there over its socket; SIGKILL; what
 was held must be gone within 100 ms; a new agent must find, revert and forget what was journaled
-within 2 s. A new fault is one more row of FAULTS. Arguments choose cases: FAULT[:POINT]...
+within 2 s. With "replay-" before the point, the agent that is killed there is a second one, which
+was undoing what a first one had left. A new fault is one more row of FAULTS. Arguments choose cases:
+FAULT[:POINT]...
 """
 import os
 import sys
@@ -17,6 +19,7 @@ from harness.target import Target  # noqa: E402
 BEFORE = ["new", "arming", "armed-unjournaled", "armed", "firing"]
 IN_EFFECT = ["fired", "active", "reverting"]
 AFTER = ["released", "reverted", "verifying", "verified", "clean"]
+REPLAY = ["replay-reverting", "replay-reverted", "replay-verified", "replay-clean"]
 JOURNALED = {"armed", "firing", *IN_EFFECT, "released", "reverted", "verifying", "verified"}
 HELD_MS = 100
 JOURNALED_S = 2
@@ -83,6 +86,25 @@ def has_entry(row, point):
     return point in JOURNALED
 
 
+def replay_case(row, point, target, folder):
+    """The first agent dies with the fault active, the second in the middle of undoing it."""
+    agent = Agent(folder)
+    agent.start()
+    try:
+        agent.fire(agent.arm(row["fault"], target.name, **row["params"]))
+    finally:
+        agent.kill()
+    os.close(agent.spawn("--halt-at", f"{row['fault']}:{point}"))
+    try:
+        expect(agent.wait_halted(), f"the agent never came to this point: {agent.tail()}")
+        expect(bool(agent.entries()) == (point != "clean"), f"journal: {agent.entries()}")
+    finally:
+        agent.kill()
+    expect(target.answer_ms(100) is None or row["leaves"] != "frozen" or point != "reverting",
+           "thawed before it was reverted")
+    after_restart(agent, target)
+
+
 def case(row, point, target, folder):
     agent = Agent(folder)
     pid_before = target.postmaster()
@@ -139,14 +161,18 @@ def after_restart(agent, target):
 
 
 def points(row):
-    return [*BEFORE, *row["before"], *IN_EFFECT, *row["during"], *AFTER, *row["after"]]
+    replay = REPLAY if row["leaves"] != "dead" else []
+    return [*BEFORE, *row["before"], *IN_EFFECT, *row["during"], *AFTER, *row["after"], *replay]
 
 
 def run_case(name, point, target, folder):
     """The words of the failure, or None."""
     for attempt in range(TRIES):
         try:
-            held = case(FAULTS[name], point, target, folder)
+            if point.startswith("replay-"):
+                held = replay_case(FAULTS[name], point[7:], target, folder)
+            else:
+                held = case(FAULTS[name], point, target, folder)
             print(f"ok   {name}:{point}" + (f"  {held:.0f} ms" if held is not None else ""),
                   flush=True)
             return None

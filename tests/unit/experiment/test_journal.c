@@ -174,6 +174,22 @@ Test(journal, is_locked_against_a_second_agent)
 	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+Test(journal, takes_no_folder_that_others_can_write)
+{
+	struct journal *other = NULL;
+
+	journal_close(journal);
+	journal = NULL;
+	cr_assert_eq(chmod(folder, 0722), 0);
+	cr_assert_eq(journal_open(folder, &other, NULL), -EPERM);
+	cr_assert_eq(chmod(folder, 0700), 0);
+	if (geteuid() == 0) {
+		cr_assert_eq(chown(folder, 65534, 65534), 0);
+		cr_assert_eq(journal_open(folder, &other, NULL), -EPERM);
+	}
+	cr_assert_null(other);
+}
+
 Test(journal, creates_its_folder_for_root_alone)
 {
 	struct journal *inner;
