@@ -29,6 +29,12 @@ struct figure {
 	uint64_t ns;
 };
 
+/* A time without an acknowledged write (or read) through the clients' way in which one was tried. */
+struct outage {
+	uint64_t from_ns, to_ns;	/* last acknowledgement, or T0; the next one */
+	bool open;			/* none came until the end of the run */
+};
+
 struct expectation_result {
 	const struct expectation *expectation;
 	char *expected, *actual;
@@ -42,10 +48,20 @@ struct verdict {
 	struct figure ttd, write_ttr, read_ttr, full_ttr;
 	uint64_t write_downtime_ns, read_downtime_ns;
 	uint64_t resolution_ns;		/* of the write figures: what could not have been seen */
+	uint64_t read_resolution_ns;
 	uint64_t manager_resolution_ns;
+	uint64_t poll_resolution_ns;	/* of what was seen by SQL: T4, T7, T8 */
+	bool writes_failed, reads_failed;	/* after T0, clients' way; slow ones count */
+	struct outage *write_outages, *read_outages;
+	size_t n_write_outages, n_read_outages;
+	bool redundancy_seen;		/* the instances' state was seen after T0 */
+	bool redundancy_lost;		/* at any time after T0 */
 	enum split_brain_grade split_brain;
+	uint64_t dual_claimed_ns;	/* two out of recovery */
 	uint64_t dual_writable_ns;
+	uint64_t superseded_acks;	/* writes acknowledged on a timeline after a newer one had some */
 	int old_primary, new_primary;	/* indexes; -1 */
+	uint32_t old_timeline, new_timeline;	/* 0: unknown */
 	struct expectation_result *results;
 	size_t n_results;
 };
