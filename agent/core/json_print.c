@@ -60,12 +60,25 @@ static void new_line(FILE *f, bool pretty, unsigned depth)
 		fprintf(f, "\n%*s", (int)depth * 2, "");
 }
 
+/* A row of numbers stays on its line: a series of a thousand is read by programs alone. */
+static bool is_row(const cJSON *array)
+{
+	const cJSON *child;
+
+	cJSON_ArrayForEach(child, array)
+		if (!cJSON_IsNumber(child) && !cJSON_IsNull(child))
+			return false;
+	return true;
+}
+
 /* The depth is that of a tree we built or json_parse() bounded. */
 static void print_item(FILE *f, const cJSON *item, bool pretty, unsigned depth)
 {
 	bool object = cJSON_IsObject(item);
 	const cJSON *child;
 
+	if (cJSON_IsArray(item) && pretty && is_row(item))
+		pretty = false;
 	if (cJSON_IsString(item)) {
 		print_string(f, item->valuestring);
 	} else if (cJSON_IsNumber(item)) {

@@ -42,22 +42,6 @@ int run_folder_open(struct run *r, struct err **err)
 	return write_text(r->folder, "plan.yaml", plan, err);
 }
 
-cJSON *run_event_to_json(const struct run_record *record, const struct run_event *e)
-{
-	cJSON *o = json_object();
-	int64_t ns = (int64_t)(e->at_ns - record->started_ns);
-
-	json_add_double(o, "at_ms", (double)(ns / 1000) / 1000.0);
-	json_add_string(o, "kind", event_kind_to_string(e->kind));
-	json_add_string(o, "instance",
-		e->instance >= 0 ? record->instances[e->instance].name : NULL);
-	json_add_string(o, "value", e->value);
-	if (e->timeline)
-		json_add_uint(o, "timeline", e->timeline);
-	json_add_string(o, "text", e->text);
-	return o;
-}
-
 static int write_html(const char *folder, const cJSON *report, struct err **err)
 {
 	_cleanup_free_ char *text = NULL;

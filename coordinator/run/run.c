@@ -11,6 +11,7 @@
 
 #include "core/clock.h"
 #include "core/units.h"
+#include "report/report.h"
 #include "run/timeline.h"
 
 

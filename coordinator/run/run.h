@@ -132,4 +132,3 @@ uint64_t run_lag_bytes(const struct run *r);
 int run_folder_open(struct run *r, struct err **err);
 int run_folder_write(const char *folder, const struct run_record *record, const cJSON *report,
 	struct err **err);
-cJSON *run_event_to_json(const struct run_record *record, const struct run_event *e);

@@ -127,6 +127,7 @@ void run_record_free(struct run_record *r)
 	free(r->manager);
 	free(r->expected_behaviour);
 	free(r->ended_why);
+	free(r->steps_failed);
 	free(r);
 }
 

@@ -274,6 +274,16 @@ Test(json, print_pretty)
 	cr_assert_str_eq(text, "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": []\n}");
 }
 
+Test(json, print_pretty_keeps_rows_of_numbers)
+{
+	_cleanup_json_ cJSON *o = NULL;
+	_cleanup_free_ char *text = NULL;
+
+	cr_assert_eq(parse("{\"a\":[1,null,2.5],\"b\":[\"x\"]}", &o, NULL), 0);
+	text = json_print_pretty(o);
+	cr_assert_str_eq(text, "{\n  \"a\": [1,null,2.5],\n  \"b\": [\n    \"x\"\n  ]\n}");
+}
+
 /* Tables */
 
 enum colour { RED, BLUE };

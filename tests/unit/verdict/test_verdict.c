@@ -610,8 +610,6 @@ Test(verdict, a_step_that_reached_its_limit_fails)
 	VERDICT(v, r);
 	cr_assert_eq(v->verdict, VERDICT_FAILED);
 	cr_assert_str_eq(first_reason(v), "wait promoted: not within 60 s");
-	free(r->steps_failed);
-	r->steps_failed = NULL;
 }
 
 Test(verdict, how_a_run_ended_wins)
