@@ -142,7 +142,7 @@ static const char *status_code(unsigned status)
 	case 404:
 		return "ENOENT";
 	case 405:
-		return "ENOTSUP";
+		return "EOPNOTSUPP";
 	case 413:
 		return "EFBIG";
 	case 500:
