@@ -43,6 +43,14 @@ static uint64_t client_limit_ms(const struct client *c)
 	return c->known ? CLIENT_IDLE_MS : CLIENT_STRANGER_MS;
 }
 
+/* An end that came with the last bytes: edge-triggered, libmicrohttpd does not look for it again. */
+static bool client_hung_up(const struct client *c)
+{
+	char byte;
+
+	return !c->answering && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 unsigned client_list_expire(struct client_list *list, uint64_t at_ns)
 {
 	unsigned expired = 0;
@@ -50,7 +58,9 @@ unsigned client_list_expire(struct client_list *list, uint64_t at_ns)
 	for (struct client *c = list->first; c; c = c->next) {
 		uint64_t limit_ns = client_limit_ms(c) * NS_PER_MS;
 
-		if (c->suspended || at_ns < c->since_ns || at_ns - c->since_ns < limit_ns)
+		if (c->suspended)
+			continue;
+		if (at_ns < c->since_ns + limit_ns && !client_hung_up(c))
 			continue;
 		(void)shutdown(c->fd, SHUT_RDWR);
 		expired++;

@@ -17,6 +17,7 @@ struct client {
 	uint64_t since_ns;	/* connected, or the last request's begin or end, or progress */
 	bool known;		/* has made a request that was allowed */
 	bool busy;		/* a request is being read or answered */
+	bool answering;		/* its request is complete */
 	bool following;		/* gets events */
 	bool suspended;		/* waits for events: nothing is expected of it */
 	struct client *previous, *next;
@@ -29,5 +30,6 @@ struct client_list {
 
 struct client *client_new(struct client_list *list, int fd);
 void client_free(struct client_list *list, struct client *c);
-/* Shuts those down that took too long; libmicrohttpd then finds them closed. Returns how many. */
+/* Shuts those down that took too long, or that will say no more before their request is complete; libmicrohttpd
+ * then finds them closed. Returns how many. */
 unsigned client_list_expire(struct client_list *list, uint64_t at_ns);

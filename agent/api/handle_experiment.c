@@ -19,16 +19,6 @@ static int find(const struct call *call, struct experiment **ret, struct err **e
 	return experiments_find(call->server->agent->experiments, call->id, ret, err);
 }
 
-/* A body where none is needed: an empty object at most. */
-static int check_empty(const struct call *call, struct err **err)
-{
-	static const struct json_field nothing[] = {JSON_FIELD_END};
-	char unused;
-
-	return call->body ? json_dispatch(call->body, nothing, &unused, JSON_REFUSE_UNKNOWN, err) :
-			    0;
-}
-
 int handle_list(const struct call *call, struct answer *ret, struct err **err)
 {
 	_cleanup_free_ struct experiment **list = NULL;
@@ -82,9 +72,7 @@ int handle_fire(const struct call *call, struct answer *ret, struct err **err)
 	struct experiment *e;
 	int r;
 
-	r = check_empty(call, err);
-	if (r == 0)
-		r = find(call, &e, err);
+	r = find(call, &e, err);
 	if (r == 0)
 		r = experiment_fire(e, err);
 	if (r < 0)
@@ -125,9 +113,7 @@ int handle_revert(const struct call *call, struct answer *ret, struct err **err)
 	struct experiment *e;
 	int r;
 
-	r = check_empty(call, err);
-	if (r == 0)
-		r = find(call, &e, err);
+	r = find(call, &e, err);
 	if (r == 0)
 		r = experiment_revert(e, END_REQUESTED, err);
 	if (r < 0)

@@ -7,7 +7,7 @@
 #include <sys/un.h>
 #include "core/durable.h"
 
-#define BACKLOG 64
+#define BACKLOG 128
 
 static int unix_address(const char *path, struct sockaddr_un *ret, struct err **err)
 {

@@ -174,7 +174,9 @@ static bool is_json_type(const char *type)
 
 static unsigned check_body(const struct request *r, cJSON **ret, struct err **err)
 {
+	static const struct json_field nothing[] = {JSON_FIELD_END};
 	const char *type;
+	char unused;
 
 	if (r->too_long) {
 		err_set(err, -EFBIG, "the body is longer than %lu bytes", SERVER_BODY_MAX);
@@ -196,7 +198,12 @@ static unsigned check_body(const struct request *r, cJSON **ret, struct err **er
 			type ? type : "none");
 		return 415;
 	}
-	return json_parse(r->body, r->length, ret, err) < 0 ? 400 : 0;
+	if (json_parse(r->body, r->length, ret, err) < 0)
+		return 400;
+	if (r->route->body == ROUTE_BODY_EMPTY &&
+		json_dispatch(*ret, nothing, &unused, JSON_REFUSE_UNKNOWN, err) < 0)
+		return 400;
+	return 0;
 }
 
 struct query_check {
@@ -331,6 +338,8 @@ static enum MHD_Result answer_request(struct request *r)
 	answer_done(&answer);
 	if (!response)
 		return MHD_NO;
+	if (r->client)
+		r->client->answering = true;
 	result = MHD_queue_response(r->connection, status, response);
 	MHD_destroy_response(response);
 	return result;
@@ -384,6 +393,7 @@ void request_end(void *cls, struct MHD_Connection *connection, void **state,
 		return;
 	if (r->client) {
 		r->client->busy = false;
+		r->client->answering = false;
 		r->client->since_ns = now_ns();
 	}
 	err_free(r->problem);

@@ -16,14 +16,14 @@ const struct route routes[] = {
 	{"GET", "/v1/experiments", .handle = handle_list},
 	{"POST", "/v1/experiments", "arm", ROUTE_BODY_REQUIRED, .handle = handle_arm},
 	{"GET", "/v1/experiments/{id}", .handle = handle_get},
-	{"POST", "/v1/experiments/{id}/fire", "fire", ROUTE_BODY_OPTIONAL, .handle = handle_fire},
+	{"POST", "/v1/experiments/{id}/fire", "fire", ROUTE_BODY_EMPTY, .handle = handle_fire},
 	{"POST", "/v1/experiments/{id}/renew", "renew", ROUTE_BODY_REQUIRED,
 		.handle = handle_renew},
-	{"POST", "/v1/experiments/{id}/revert", "revert", ROUTE_BODY_OPTIONAL,
+	{"POST", "/v1/experiments/{id}/revert", "revert", ROUTE_BODY_EMPTY,
 		.handle = handle_revert},
 	{"GET", "/v1/instances", .handle = handle_instances},
 	{"GET", "/v1/node", .handle = handle_node},
-	{"POST", "/v1/probe", "probe", ROUTE_BODY_OPTIONAL, .handle = handle_probe},
+	{"POST", "/v1/probe", "probe", ROUTE_BODY_EMPTY, .handle = handle_probe},
 	{"POST", "/v1/revert", "revert all", ROUTE_BODY_OPTIONAL, .handle = handle_revert_all},
 };
 const unsigned routes_count = ELEMENTS(routes);

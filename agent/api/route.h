@@ -29,7 +29,12 @@ struct answer {
 };
 void answer_done(struct answer *a);
 
-enum route_body { ROUTE_BODY_NONE, ROUTE_BODY_OPTIONAL, ROUTE_BODY_REQUIRED };
+enum route_body {
+	ROUTE_BODY_NONE,
+	ROUTE_BODY_EMPTY,	/* none, or an object without keys */
+	ROUTE_BODY_OPTIONAL,
+	ROUTE_BODY_REQUIRED,
+};
 
 /* A negative errno becomes its HTTP status and the error's words. */
 typedef int (*route_handler)(const struct call *call, struct answer *ret, struct err **err);

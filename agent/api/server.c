@@ -20,7 +20,14 @@ static void listener_run(struct listener *l)
 	int r;
 
 	for (int i = 0; i < RUNS_AT_ONCE; i++) {
+		unsigned before = l->server->clients.count;
+
 		MHD_run(l->daemon);
+		/* At its limit the daemon stops listening, and only a run that begins below it listens
+		 * again; nothing else would wake us for that. */
+		wait_ms = 0;
+		if (l->server->clients.count < before)
+			continue;
 		if (MHD_get_timeout(l->daemon, &wait_ms) != MHD_YES) {
 			(void)sd_event_source_set_enabled(l->timer, SD_EVENT_OFF);
 			return;

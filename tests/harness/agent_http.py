@@ -8,7 +8,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import tempfile
 import time
 
 BUILD = os.environ.get("PGJOLT_BUILD", "build/release")
@@ -67,7 +66,7 @@ class Agent:
         self.journal = os.path.join(folder, "journal")
         self.options = options
         self.document = document
-        self.log = tempfile.TemporaryFile(dir=folder)
+        self.log_path = os.path.join(folder, "agent.log")
         self.process = None
 
     def command(self):
@@ -75,8 +74,9 @@ class Agent:
 
     def start(self, limit_s=60):
         read, write = os.pipe()
-        self.process = subprocess.Popen([*self.command(), "--ready-fd", str(write)], pass_fds=[write],
-                                        stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen([*self.command(), "--ready-fd", str(write)], pass_fds=[write], stdout=log,
+                                            stderr=log, stdin=subprocess.DEVNULL)
         os.close(write)
         readable, _, _ = select.select([read], [], [], limit_s)
         ready = os.read(read, 16) if readable else b""
@@ -87,8 +87,8 @@ class Agent:
         return self
 
     def read_log(self):
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
+        with open(self.log_path, encoding="utf-8", errors="replace") as f:
+            return f.read()
 
     def kill(self):
         if self.process:

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import urllib.parse
 
 import yaml
 
@@ -45,7 +46,7 @@ class Document:
 
     def template(self, path):
         """The documented path that fits, or None."""
-        path = path.split("?")[0]
+        path = urllib.parse.unquote(path.split("?")[0])
         if path in self.root["paths"]:
             return path
         for template in self.root["paths"]:

@@ -71,6 +71,22 @@ Test(client, a_follower_without_news_stays)
 	client_free(&list, c);
 }
 
+Test(client, one_that_hangs_up_early_goes_at_once)
+{
+	struct client_list list = {0};
+	struct client *c = connected(&list);
+
+	c->known = true;
+	cr_assert_eq(client_list_expire(&list, c->since_ns), 0);
+	shutdown(pair[1], SHUT_WR);
+	c->busy = c->answering = true;	/* it still waits for its answer */
+	cr_assert_eq(client_list_expire(&list, c->since_ns), 0);
+	c->answering = false;
+	cr_assert_eq(client_list_expire(&list, c->since_ns), 1);
+	cr_assert(is_shut());
+	client_free(&list, c);
+}
+
 Test(client, the_list_keeps_its_links)
 {
 	struct client_list list = {0};
