@@ -8,17 +8,38 @@
 #include "core/units.h"
 #include "drill/drill.h"
 
+/* Two differences from JSON: "$" begins a variable when the plan is read again, and what libyaml takes
+ * for a control character or for a line's end must be escaped (from U+007F on: here all of that
+ * block, the line separators and the byte order mark). */
+static void put_quoted(FILE *f, const char *json)
+{
+	for (const unsigned char *p = (const unsigned char *)json; *p; p++) {
+		unsigned code = 0;
+
+		if (*p == 0x7f)
+			code = *p;
+		else if (p[0] == 0xc2 && p[1] < 0xa0)
+			code = p[1];
+		else if ((p[0] & 0xf0) == 0xe0)
+			code = (p[0] & 0xfU) << 12 | (p[1] & 0x3fU) << 6 | (p[2] & 0x3fU);
+		if (code && (code < 0xa0 || code == 0x2028 || code == 0x2029 || code == 0xfeff ||
+				    code >= 0xfffe)) {
+			fprintf(f, "\\u%04x", code);
+			p += code < 0x80 ? 0 : code < 0x800 ? 1 : 2;
+			continue;
+		}
+		if (*p == '$')
+			fputc('$', f);
+		fputc(*p, f);
+	}
+}
+
 static void put_text(FILE *f, const char *text)
 {
 	_cleanup_json_ cJSON *string = cJSON_CreateString(text ? text : "");
 	_cleanup_free_ char *quoted = json_print(string);
 
-	/* "$" begins a variable when the plan is read again. */
-	for (const char *p = quoted; *p; p++) {
-		if (*p == '$')
-			fputc('$', f);
-		fputc(*p, f);
-	}
+	put_quoted(f, quoted);
 }
 
 static void put_key(FILE *f, unsigned depth, const char *key, const char *text)
@@ -53,7 +74,9 @@ static void put_params(FILE *f, unsigned depth, const cJSON *params)
 	{
 		_cleanup_free_ char *value = json_print(item);
 
-		fprintf(f, "%*s%s: %s\n", (int)(depth + 1) * 2, "", item->string, value);
+		fprintf(f, "%*s%s: ", (int)(depth + 1) * 2, "", item->string);
+		put_quoted(f, value);
+		fputc('\n', f);
 	}
 }
 

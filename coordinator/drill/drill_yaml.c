@@ -90,6 +90,8 @@ static int read_step_name(struct yaml_tree *t, yaml_node_t *n, void *object, str
 		return yaml_err(t, n, err,
 			"name \"%s\": lower-case letters, digits and \"-\" are allowed",
 			k->step->name);
+	if (r >= 0 && strcmp(k->step->name, "all") == 0)
+		return yaml_err(t, n, err, "name \"all\": `revert: all` means every fault");
 	return r;
 }
 
@@ -181,7 +183,9 @@ static int read_wait(struct yaml_tree *t, struct step_keys *k, struct err **err)
 		return 0;
 	}
 	s->condition = WAIT_TIME;
-	if (k->limit || duration_parse(what, &s->limit_ns, NULL) < 0)
+	if (k->limit && duration_parse(what, &s->limit_ns, NULL) >= 0)
+		return yaml_err(t, k->limit, err, "a wait for a duration has no limit");
+	if (duration_parse(what, &s->limit_ns, NULL) < 0)
 		return yaml_err(t, k->wait, err,
 			"wait: \"%s\": expected promoted, demoted, streaming, writes, reads, reverted, "
 			"time, or a duration such as 5s",
@@ -195,10 +199,15 @@ static int read_steps(struct yaml_tree *t, yaml_node_t *n, struct step **items, 
 	unsigned depth, struct err **err)
 {
 	struct steps s = {items, count, depth};
+	int r;
 
 	if (depth > STEPS_DEPTH_MAX)
 		return yaml_err(t, n, err, "steps nest deeper than %d", STEPS_DEPTH_MAX);
-	return yaml_each(t, n, "steps", read_one_step, &s, err);
+	r = yaml_each(t, n, "steps", read_one_step, &s, err);
+
+	if (r >= 0 && !*count)
+		return yaml_err(t, n, err, "expected at least one step");
+	return r;
 }
 
 static int read_step_keys(struct yaml_tree *t, yaml_node_t *n, struct step_keys *k,
@@ -212,8 +221,8 @@ static int read_step_keys(struct yaml_tree *t, yaml_node_t *n, struct step_keys 
 		return yaml_err(t, n, err,
 			"a step is one of inject, wait, revert, parallel, repeat; this has %d of them",
 			kinds);
-	if (!k->inject && (k->params || k->target || k->duration || s->may_miss))
-		return yaml_err(t, n, err, "target, for, params and mayMiss belong to inject");
+	if (!k->inject && (k->params || k->target || k->duration || s->may_miss || s->name))
+		return yaml_err(t, n, err, "name, target, for, params and mayMiss belong to inject");
 	if (!k->wait && (k->limit || s->may_fail))
 		return yaml_err(t, n, err, "limit and mayFail belong to wait");
 	if (!k->repeat != !k->steps)
@@ -264,29 +273,39 @@ static int read_one_step(struct yaml_tree *t, yaml_node_t *n, void *object, stru
 static int read_drill_steps(struct yaml_tree *t, yaml_node_t *n, void *object, struct err **err)
 {
 	struct drill *d = object;
-	int r = read_steps(t, n, &d->steps, &d->n_steps, 1, err);
 
-	if (r >= 0 && !d->n_steps)
-		return yaml_err(t, n, err, "a drill needs at least one step");
-	return r;
+	return read_steps(t, n, &d->steps, &d->n_steps, 1, err);
 }
 
 /* ---- the blocks ---- */
+
+static int yaml_interval(struct yaml_tree *t, yaml_node_t *n, uint64_t *ret_ns, struct err **err)
+{
+	uint64_t ns;
+	int r = yaml_duration(t, n, &ns, err);
+
+	if (r < 0)
+		return r;
+	if (ns < NS_PER_MS || ns > 60 * NS_PER_S)
+		return yaml_err(t, n, err, "expected 1ms to 1m");
+	*ret_ns = ns;
+	return 0;
+}
 
 READ_MEMBER(read_name, struct drill, name, text_replace)
 READ_MEMBER(read_summary, struct drill, summary, text_replace)
 READ_MEMBER(read_expected, struct drill, expected, text_replace)
 READ_MEMBER(read_sources, struct drill, sources, texts_replace)
-READ_MEMBER(read_steady_lag, struct drill, steady_lag_bytes, yaml_bytes)
-READ_MEMBER(read_steady_for, struct drill, steady_for_ns, yaml_duration)
-READ_MEMBER(read_steady_limit, struct drill, steady_limit_ns, yaml_duration)
-READ_MEMBER(read_interval, struct drill, interval_ns, yaml_duration)
-READ_MEMBER(read_fresh, struct drill, fresh_interval_ns, yaml_duration)
-READ_MEMBER(read_slow, struct drill, slow_ns, yaml_duration)
-READ_MEMBER(read_recovery_limit, struct drill, recovery_limit_ns, yaml_duration)
-READ_MEMBER(read_abort_lag, struct drill, abort_lag_bytes, yaml_bytes)
-READ_MEMBER(read_abort_time, struct drill, abort_time_ns, yaml_duration)
-READ_MEMBER(read_abort_down, struct drill, abort_writes_down_ns, yaml_duration)
+READ_MEMBER(read_steady_lag, struct drill, steady_lag_bytes, yaml_bytes_positive)
+READ_MEMBER(read_steady_for, struct drill, steady_for_ns, yaml_duration_positive)
+READ_MEMBER(read_steady_limit, struct drill, steady_limit_ns, yaml_duration_positive)
+READ_MEMBER(read_interval, struct drill, interval_ns, yaml_interval)
+READ_MEMBER(read_fresh, struct drill, fresh_interval_ns, yaml_interval)
+READ_MEMBER(read_slow, struct drill, slow_ns, yaml_duration_positive)
+READ_MEMBER(read_recovery_limit, struct drill, recovery_limit_ns, yaml_duration_positive)
+READ_MEMBER(read_abort_lag, struct drill, abort_lag_bytes, yaml_bytes_positive)
+READ_MEMBER(read_abort_time, struct drill, abort_time_ns, yaml_duration_positive)
+READ_MEMBER(read_abort_down, struct drill, abort_writes_down_ns, yaml_duration_positive)
 
 static int read_steady_instances(struct yaml_tree *t, yaml_node_t *n, void *object,
 	struct err **err)

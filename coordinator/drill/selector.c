@@ -39,7 +39,9 @@ static int parse_pick(const char *text, struct selector *s, struct err **err)
 	}
 	if (text[0] && text[strlen(text) - 1] == '%') {
 		s->pick = PICK_PERCENT;
-		return percent_parse(text, &s->pick_count, err);
+		if (percent_parse(text, &s->pick_count, err) < 0)
+			return -EINVAL;
+		return s->pick_count ? 0 : err_set(err, -EINVAL, "\"%s\" is nobody", text);
 	}
 	s->pick = PICK_COUNT;
 	if (count_parse(text, 1, 1000, &count, NULL) < 0)

@@ -7,6 +7,8 @@
 #include "core/units.h"
 
 #define TEXT_MAX (1UL << 20)
+/* Of one mapping. No drill needs as many, and duplicates are looked for by comparing all. */
+#define PAIRS_MAX 256
 
 struct place yaml_place(const yaml_node_t *n)
 {
@@ -76,15 +78,41 @@ static int check_no_aliases(struct yaml_tree *t, struct err **err)
 	return r;
 }
 
-static int load(yaml_parser_t *parser, struct yaml_tree *t, struct err **err)
+struct source {
+	const char *text;
+	size_t length;
+};
+
+/* What libyaml has against the text. Its reader, which sees bytes alone, knows an offset instead of a
+ * line. */
+static int parser_err(const yaml_parser_t *parser, const struct yaml_tree *t, const struct source *s,
+	struct err **err)
+{
+	size_t line = parser->problem_mark.line + 1, column = parser->problem_mark.column + 1;
+
+	if (parser->error == YAML_MEMORY_ERROR)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (parser->error == YAML_READER_ERROR) {
+		line = column = 1;
+		for (size_t i = 0; i < parser->problem_offset && i < s->length; i++) {
+			bool starts_character = ((unsigned char)s->text[i] & 0xc0) != 0x80;
+
+			column = s->text[i] == '\n' ? 1 : column + starts_character;
+			line += s->text[i] == '\n';
+		}
+	}
+	return err_set(err, -EINVAL, "%s:%zu:%zu: %s", t->file, line, column,
+		parser->problem ? parser->problem : "not YAML");
+}
+
+static int load(yaml_parser_t *parser, struct yaml_tree *t, const struct source *s,
+	struct err **err)
 {
 	yaml_document_t second;
 	int r;
 
 	if (!yaml_parser_load(parser, &t->document))
-		return err_set(err, -EINVAL, "%s:%zu:%zu: %s", t->file,
-			parser->problem_mark.line + 1, parser->problem_mark.column + 1,
-			parser->problem ? parser->problem : "not YAML");
+		return parser_err(parser, t, s, err);
 	t->loaded = true;
 	if (!yaml_document_get_root_node(&t->document))
 		return err_set(err, -EINVAL, "%s:1:1: the file is empty; expected a drill", t->file);
@@ -92,9 +120,7 @@ static int load(yaml_parser_t *parser, struct yaml_tree *t, struct err **err)
 	if (r < 0)
 		return r;
 	if (!yaml_parser_load(parser, &second))
-		return err_set(err, -EINVAL, "%s:%zu:%zu: %s", t->file,
-			parser->problem_mark.line + 1, parser->problem_mark.column + 1,
-			parser->problem ? parser->problem : "not YAML");
+		return parser_err(parser, t, s, err);
 	if (yaml_document_get_root_node(&second))
 		r = err_set(err, -EINVAL, "%s:%zu:1: one drill a file", t->file,
 			second.start_mark.line + 1);
@@ -106,6 +132,7 @@ int yaml_tree_load(const char *file, const char *text, size_t length, struct yam
 	struct err **err)
 {
 	struct yaml_tree t = {.file = file};
+	const struct source source = {text, length};
 	yaml_parser_t parser;
 	int r;
 
@@ -114,7 +141,7 @@ int yaml_tree_load(const char *file, const char *text, size_t length, struct yam
 	if (!yaml_parser_initialize(&parser))
 		return err_set(err, -ENOMEM, "out of memory");
 	yaml_parser_set_input_string(&parser, (const unsigned char *)text, length);
-	r = load(&parser, &t, err);
+	r = load(&parser, &t, &source, err);
 	yaml_parser_delete(&parser);
 	if (r < 0) {
 		yaml_tree_done(&t);
@@ -238,6 +265,32 @@ int yaml_duration(struct yaml_tree *t, yaml_node_t *n, uint64_t *ret_ns, struct 
 	return duration_parse(text, ret_ns, err) < 0 ? yaml_wrap(t, n, err) : 0;
 }
 
+int yaml_duration_positive(struct yaml_tree *t, yaml_node_t *n, uint64_t *ret_ns, struct err **err)
+{
+	uint64_t ns;
+	int r = yaml_duration(t, n, &ns, err);
+
+	if (r < 0)
+		return r;
+	if (!ns)
+		return yaml_err(t, n, err, "expected more than 0");
+	*ret_ns = ns;
+	return 0;
+}
+
+int yaml_bytes_positive(struct yaml_tree *t, yaml_node_t *n, uint64_t *ret, struct err **err)
+{
+	uint64_t bytes;
+	int r = yaml_bytes(t, n, &bytes, err);
+
+	if (r < 0)
+		return r;
+	if (!bytes)
+		return yaml_err(t, n, err, "expected more than 0");
+	*ret = bytes;
+	return 0;
+}
+
 int yaml_bytes(struct yaml_tree *t, yaml_node_t *n, uint64_t *ret, struct err **err)
 {
 	_cleanup_free_ char *text = NULL;
@@ -315,6 +368,8 @@ static int key_text(struct yaml_tree *t, yaml_node_t *n, yaml_node_pair_t *pair,
 	if (key->type != YAML_SCALAR_NODE)
 		return yaml_err(t, key, err, "expected a key, found %s", node_kind(key));
 	*ret = (const char *)key->data.scalar.value;
+	if (strlen(*ret) != key->data.scalar.length)
+		return yaml_err(t, key, err, "a NUL byte in a key");
 	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < pair; p++) {
 		yaml_node_t *other = yaml_document_get_node(&t->document, p->key);
 
@@ -331,6 +386,8 @@ int yaml_each_pair(struct yaml_tree *t, yaml_node_t *n, const char *what,
 {
 	if (n->type != YAML_MAPPING_NODE)
 		return yaml_err(t, n, err, "expected %s as a mapping, found %s", what, node_kind(n));
+	if (n->data.mapping.pairs.top - n->data.mapping.pairs.start > PAIRS_MAX)
+		return yaml_err(t, n, err, "more than %d keys in %s", PAIRS_MAX, what);
 	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
 		const char *key;
 		int r = key_text(t, n, p, &key, err);

@@ -36,6 +36,9 @@ struct place yaml_place(const yaml_node_t *n);
 int yaml_text(struct yaml_tree *t, yaml_node_t *n, const char *what, char **ret, struct err **err);
 int yaml_texts(struct yaml_tree *t, yaml_node_t *n, char ***ret, struct err **err);
 int yaml_duration(struct yaml_tree *t, yaml_node_t *n, uint64_t *ret_ns, struct err **err);
+/* Above 0: where 0 would stand for the default. */
+int yaml_duration_positive(struct yaml_tree *t, yaml_node_t *n, uint64_t *ret_ns, struct err **err);
+int yaml_bytes_positive(struct yaml_tree *t, yaml_node_t *n, uint64_t *ret, struct err **err);
 int yaml_bytes(struct yaml_tree *t, yaml_node_t *n, uint64_t *ret, struct err **err);
 int yaml_count(struct yaml_tree *t, yaml_node_t *n, uint64_t min, uint64_t max, uint64_t *ret,
 	struct err **err);
