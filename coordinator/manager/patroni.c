@@ -180,7 +180,7 @@ static int patroni_detect(struct http_client *http, struct instance_info *const 
 		_cleanup_free_ char *url = rest_url(instances[i], "/patroni");
 		_cleanup_json_ cJSON *json = NULL;
 
-		/* /patroni answers 503 with a body while the member has no leader; that counts too. */
+		/* /patroni answers 200 whatever state the member is in. */
 		if (url && get(http, url, DETECT_TIMEOUT_MS / (n ? n : 1), &json, NULL) >= 0 &&
 			json_get(json, "patroni"))
 			return 0;
@@ -227,28 +227,21 @@ static uint32_t newest_timeline(const struct cluster_view *v)
 	return most;
 }
 
-/*
- * Members may differ: one that is cut off remembers the old leader. The leader that most of the
- * fresh answers name counts; of two as many, the one on the newer timeline; else the newer answer.
- * The view that is handed on is the newest of those that name it.
- */
-static const struct cluster_view *weigh(const struct patroni *p)
+const struct cluster_view *patroni_weigh(const struct cluster_view *const *views, size_t n,
+	uint64_t now_ns)
 {
 	const struct cluster_view *best = NULL;
 	size_t best_votes = 0;
-	uint64_t now = now_ns();
 
-	for (size_t i = 0; i < p->n; i++) {
-		const struct cluster_view *v = p->polls[i].last;
+	for (size_t i = 0; i < n; i++) {
+		const struct cluster_view *v = views[i];
 		size_t votes = 0;
 
-		if (!v || now - v->at_ns > VOTE_NS)
+		if (!v || now_ns - v->at_ns > VOTE_NS)
 			continue;
-		for (size_t k = 0; k < p->n; k++) {
-			const struct cluster_view *o = p->polls[k].last;
-
-			votes += o && now - o->at_ns <= VOTE_NS && same_leader(o, v);
-		}
+		for (size_t k = 0; k < n; k++)
+			votes += views[k] && now_ns - views[k]->at_ns <= VOTE_NS &&
+				same_leader(views[k], v);
 		if (!best || votes > best_votes ||
 			(votes == best_votes &&
 				(newest_timeline(v) > newest_timeline(best) ||
@@ -259,6 +252,17 @@ static const struct cluster_view *weigh(const struct patroni *p)
 		}
 	}
 	return best;
+}
+
+static const struct cluster_view *weigh(const struct patroni *p)
+{
+	_cleanup_free_ const struct cluster_view **views = calloc(p->n + 1, sizeof(*views));
+
+	if (!views)
+		abort();
+	for (size_t i = 0; i < p->n; i++)
+		views[i] = p->polls[i].last;
+	return patroni_weigh(views, p->n, now_ns());
 }
 
 static void on_answer(const struct http_answer *a, void *data)

@@ -14,3 +14,12 @@ extern const struct manager_driver manager_patroni;
 int patroni_parse_cluster(const cJSON *json, const char *source, uint64_t at_ns,
 	struct instance_info *const *instances, size_t n, struct cluster_view **ret,
 	struct err **err);
+
+/*
+ * Members may differ: one that is cut off remembers the old leader. The leader that most of the
+ * fresh answers (2 s) name counts; of two as many, the one on the newer timeline; else the newer
+ * answer. Of those that name it the one on the newest timeline, then the newest, is returned: one of
+ * views, whose entries may be NULL. NULL when none is fresh.
+ */
+const struct cluster_view *patroni_weigh(const struct cluster_view *const *views, size_t n,
+	uint64_t now_ns);
