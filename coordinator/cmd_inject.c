@@ -151,11 +151,13 @@ static int inject(struct run *r, int *ret_code, struct err **err)
 			strdup(c->targets.items[i].info->name);
 	k = hold(r, err);
 	left = run_revert_all(r);
-	if (!r->agent_lost)
+	if (r->agent_lost)
+		left = run_replay_journal(r);
+	else
 		run_collect(r);
 	if (r->options->json)
 		print_json(r);
-	*ret_code = left && !r->agent_lost ? EXIT_STUCK : r->abort_why ? EXIT_ABORTED : EXIT_PASSED;
+	*ret_code = left ? EXIT_STUCK : r->abort_why ? EXIT_ABORTED : EXIT_PASSED;
 	return k < 0 && !r->abort_why ? k : 0;
 }
 
@@ -199,6 +201,9 @@ static int check(const struct options *o, char *const *arguments, struct err **e
 {
 	if (strv_length(arguments) != 1)
 		return err_set(err, -EINVAL, "give one fault (see `pgjolt faults`)");
+	if (!o->fault)
+		return err_set(err, -EINVAL, "the fault comes first: pgjolt inject %s ...",
+			arguments[0]);
 	if (!o->target)
 		return err_set(err, -EINVAL, "--target is missing: primary, replica, CLUSTER/MEMBER");
 	if (o->duration_ns < NS_PER_MS)

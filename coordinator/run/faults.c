@@ -190,6 +190,7 @@ int run_arm(struct run *r, const struct step *s, struct run_experiment ***ret, s
 
 struct answer_to {
 	struct run *run;
+	struct answer_to *next;
 	char *id;
 };
 
@@ -199,8 +200,26 @@ static struct answer_to *answer_new(struct run *r, const char *id)
 
 	if (!a)
 		abort();
-	*a = (struct answer_to){r, strdup(id)};
+	*a = (struct answer_to){r, r->answers, strdup(id)};
+	r->answers = a;
 	return a;
+}
+
+static void answer_free(struct answer_to *a)
+{
+	struct answer_to **p = &a->run->answers;
+
+	while (*p != a)
+		p = &(*p)->next;
+	*p = a->next;
+	free(a->id);
+	free(a);
+}
+
+void run_forget_answers(struct run *r)
+{
+	while (r->answers)
+		answer_free(r->answers);
 }
 
 static void on_fired(struct experiment_info *info, const struct err *err, void *data)
@@ -229,8 +248,7 @@ static void on_fired(struct experiment_info *info, const struct err *err, void *
 			f->fault, r->record->instances[f->instance].name, f->error);
 		run_abort(r, "%s did not fire: %s", f->fault, f->error);
 	}
-	free(a->id);
-	free(a);
+	answer_free(a);
 }
 
 int run_fire(struct run *r, struct run_experiment *e, struct err **err)
@@ -252,8 +270,7 @@ int run_fire(struct run *r, struct run_experiment *e, struct err **err)
 	k = agent_link_fire_start(e->link, e->id, on_fired, a, err);
 	if (k < 0) {
 		e->fire_pending = false;
-		free(a->id);
-		free(a);
+		answer_free(a);
 	}
 	return k;
 }
@@ -267,8 +284,7 @@ static void on_renewed(struct experiment_info *info, const struct err *err, void
 		take_info(a->run, e, info);
 	else if (err && !e->ended && err->code != -ETIMEDOUT)
 		e->stale = true;
-	free(a->id);
-	free(a);
+	answer_free(a);
 }
 
 void run_renew(struct run *r)
@@ -284,8 +300,7 @@ void run_renew(struct run *r)
 		e->renewed_ns = now;
 		a = answer_new(r, e->id);
 		if (agent_link_renew_start(e->link, e->id, LEASE_MS, on_renewed, a, NULL) < 0) {
-			free(a->id);
-			free(a);
+			answer_free(a);
 		}
 	}
 }
@@ -297,8 +312,7 @@ static void on_asked(struct experiment_info *info, const struct err *err, void *
 	(void)err;
 	if (info)
 		take_info(a->run, run_experiment_find(a->run, a->id), info);
-	free(a->id);
-	free(a);
+	answer_free(a);
 }
 
 void run_ask(struct run *r, struct run_experiment *e)
@@ -306,8 +320,7 @@ void run_ask(struct run *r, struct run_experiment *e)
 	struct answer_to *a = answer_new(r, e->id);
 
 	if (agent_link_get_start(e->link, e->id, on_asked, a, NULL) < 0) {
-		free(a->id);
-		free(a);
+		answer_free(a);
 	}
 }
 
@@ -328,8 +341,7 @@ static void on_reverted(struct experiment_info *info, const struct err *err, voi
 		run_note(r, EVENT_FAULT_ERROR, f->instance, "revert", "%s on %s: revert: %s",
 			f->fault, r->record->instances[f->instance].name, f->error);
 	}
-	free(a->id);
-	free(a);
+	answer_free(a);
 }
 
 static void revert_start(struct run *r, struct run_experiment *e)
@@ -342,8 +354,7 @@ static void revert_start(struct run *r, struct run_experiment *e)
 	e->revert_pending = true;
 	if (agent_link_revert_start(e->link, e->id, on_reverted, a, NULL) < 0) {
 		e->revert_pending = false;
-		free(a->id);
-		free(a);
+		answer_free(a);
 	}
 }
 
@@ -381,6 +392,44 @@ size_t run_revert_all(struct run *r)
 			r->experiments[i]->state != EXPERIMENT_REFUSED)
 			left++;
 	return left;
+}
+
+/* The agent is not ours: what it held ended with it, the rest is in its journal. */
+static size_t count_journaled(struct run *r)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->n_experiments; i++) {
+		const struct run_experiment *e = r->experiments[i];
+		const char *lifetime = r->record->faults[e->fault].lifetime;
+
+		n += !e->ended && lifetime &&
+			strcmp(lifetime, lifetime_to_string(LIFETIME_JOURNALED)) == 0;
+	}
+	return n;
+}
+
+size_t run_replay_journal(struct run *r)
+{
+	_cleanup_err_ struct err *err = NULL;
+	int status;
+
+	if (!r->agent_lost)
+		return 0;
+	if (!r->session->local)
+		return count_journaled(r);
+	local_agent_stop(r->session->local);
+	r->session->local = NULL;
+	if (local_agent_ensure(AGENT_SOCKET_DEFAULT, &r->session->local, &err) < 0) {
+		run_note(r, EVENT_AGENT, -1, "replay", "no new agent: %s", err_text(err));
+		return 1;
+	}
+	status = local_agent_stop(r->session->local);
+	r->session->local = NULL;
+	run_note(r, EVENT_AGENT, -1, "replay",
+		status ? "a new agent could not revert all of the journal" :
+			 "a new agent found the journal and left the node clean");
+	return status ? 1 : 0;
 }
 
 void run_collect(struct run *r)

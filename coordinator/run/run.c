@@ -94,6 +94,8 @@ static void check_aborts(struct run *r)
 	const struct drill *d = r->drill;
 	uint64_t now = now_ns();
 
+	if (r->aborted)
+		return;
 	if (d->abort_time_ns && now - r->record->started_ns > d->abort_time_ns)
 		run_abort(r, "the drill took longer than its abort.time");
 	if (d->abort_lag_bytes && run_lag_bytes(r) > d->abort_lag_bytes)
@@ -305,40 +307,19 @@ static void end_as(struct run *r, enum run_verdict v, const char *why)
 	r->record->ended_why = strdup(why);
 }
 
-/* Our own agent died: a new one reverts what is in the journal, so that nothing waits for later. */
-static size_t replay_journal(struct run *r)
-{
-	_cleanup_err_ struct err *err = NULL;
-	int status;
-
-	if (!r->session->local || !r->agent_lost)
-		return 0;
-	local_agent_stop(r->session->local);
-	r->session->local = NULL;
-	if (local_agent_ensure(AGENT_SOCKET_DEFAULT, &r->session->local, &err) < 0) {
-		run_note(r, EVENT_AGENT, -1, "replay", "no new agent: %s", err_text(err));
-		return 1;
-	}
-	status = local_agent_stop(r->session->local);
-	r->session->local = NULL;
-	run_note(r, EVENT_AGENT, -1, "replay",
-		status ? "a new agent could not revert all of the journal" :
-			 "a new agent found the journal and left the node clean");
-	return status ? 1 : 0;
-}
-
 static void finish(struct run *r, bool fired)
 {
 	size_t left = run_revert_all(r);
 
 	if (r->agent_lost)
-		left = replay_journal(r);
+		left = run_replay_journal(r);
 	else
 		run_collect(r);
 	/* An aborted run still says how the cluster came back, for a while. */
 	if (fired && !r->interrupted) {
 		char *why = steal_ptr(r->abort_why);
 
+		r->aborted = why != NULL;
 		wait_recovery(r);
 		if (why) {
 			free(r->abort_why);
@@ -379,6 +360,7 @@ void run_done(struct run *r)
 		free(r->experiments[i]);
 	}
 	free(r->experiments);
+	run_forget_answers(r);
 	free(r->seen);
 	free(r->folder);
 	free(r->abort_why);
@@ -420,9 +402,9 @@ static int execute(struct run *r, struct err **err)
 	k = run_folder_open(r, err);
 	if (k < 0)
 		return k;
-	run_note(r, EVENT_RUN, -1, "start", "run %s: %s on cluster %s (%s, %zu instances)",
+	run_note(r, EVENT_RUN, -1, "start", "run %s: %s on cluster %s (%s, %zu instances), seed %" PRIu64,
 		r->record->run, r->drill->name, r->record->cluster, r->record->manager,
-		r->record->n_instances);
+		r->record->n_instances, r->options->seed);
 	k = watch_signals(r, err);
 	if (k >= 0)
 		k = run_watch(r, err);

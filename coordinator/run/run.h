@@ -49,6 +49,7 @@ struct run {
 	struct run_experiment **experiments;	/* frames and answers keep the pointers */
 	size_t n_experiments;
 	unsigned next_experiment;
+	struct answer_to *answers;	/* that are still to come from agents */
 
 	/* What was seen last. */
 	struct observation *seen;	/* by instance; at_ns 0: never */
@@ -60,6 +61,7 @@ struct run {
 
 	bool interrupted;
 	char *abort_why;		/* set: stop the steps, revert, report */
+	bool aborted;			/* all is reverted: its conditions abort it no more */
 	bool agent_lost;
 };
 
@@ -118,8 +120,13 @@ bool run_faults_active(const struct run *r);
 void run_renew(struct run *r);
 /* Asks its agent how it is; the answer goes into the record. */
 void run_ask(struct run *r, struct run_experiment *e);
+/* After an agent was lost: how many faults may be left. Our own agent is started once more, so that what
+ * is in the journal does not wait for later. */
+size_t run_replay_journal(struct run *r);
 /* Final evidence of all. */
 void run_collect(struct run *r);
+/* Answers that never came. The loop must not run afterwards, but for an agent_link_free(). */
+void run_forget_answers(struct run *r);
 int run_follow_agents(struct run *r, struct err **err);
 struct run_experiment *run_experiment_find(struct run *r, const char *id);
 
