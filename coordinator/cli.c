@@ -297,6 +297,9 @@ int cli_fail(const struct err *err)
 	case -EEXIST:
 	case -EOPNOTSUPP:
 	case -ESTALE:
+	case -ESRCH:		/* no agent, no PostgreSQL */
+	case -ECHILD:		/* an agent of ours that did not start */
+	case -ECONNREFUSED:
 		return EXIT_REFUSED;
 	default:
 		return EXIT_ABORTED;

@@ -16,23 +16,30 @@ struct options {
 	bool dry_run, keep;
 };
 
+/* The exit code. A folder that could not be written is told, but hides no worse verdict. */
 static int print_end(const struct options *o, const struct run_record *record, const char *folder,
-	const struct verdict *v, struct err **err)
+	const struct verdict *v)
 {
+	_cleanup_err_ struct err *err = NULL;
 	_cleanup_json_ cJSON *report = report_json(record, v);
 	_cleanup_free_ char *text = NULL;
-	int r = run_folder_write(folder, record, report, err);
+	int r = run_folder_write(folder, record, report, &err);
+	int code = verdict_exit_code(v->verdict);
 
+	if (r < 0) {
+		cli_fail(err);
+		code = code < EXIT_ABORTED ? EXIT_ABORTED : code;
+	}
 	if (o->session.json) {
 		text = json_print_pretty(report);
 		puts(text);
-		return r;
+		return code;
 	}
 	putchar('\n');
 	report_write_text(stdout, report, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), NULL);
 	if (r >= 0)
 		printf("\nReport: %s/report.html\n", folder);
-	return r;
+	return code;
 }
 
 static int run_it(const struct options *o, const struct drill *d, struct session *s,
@@ -58,10 +65,7 @@ static int run_it(const struct options *o, const struct drill *d, struct session
 	if (r < 0)
 		return r;
 	v = verdict_compute(record);
-	r = print_end(o, record, folder, v, err);
-	if (r < 0)
-		return r;
-	return verdict_exit_code(v->verdict);
+	return print_end(o, record, folder, v);
 }
 
 static int run_drill(const struct options *o, const char *name, int *ret_code, struct err **err)

@@ -40,6 +40,7 @@ static int session_connect(struct session *s, const struct session_options *o, b
 	struct err **err)
 {
 	struct agent_address address = {0};
+	bool answers = false;
 	int r;
 
 	for (size_t i = 0; o->agents && o->agents[i]; i++) {
@@ -61,17 +62,17 @@ static int session_connect(struct session *s, const struct session_options *o, b
 	if (s->n_links)
 		return 0;
 	address = (struct agent_address){.unix_socket = (char *)AGENT_SOCKET_DEFAULT};
-	if (start_local) {
+	if (start_local)
 		r = local_agent_ensure(AGENT_SOCKET_DEFAULT, &s->local, err);
-		if (r < 0)
-			return r;
-	}
-	r = session_add(s, &address, err);
-	if (r == -ECONNREFUSED || r == -ENOENT)
+	else
+		r = local_agent_answers(AGENT_SOCKET_DEFAULT, &answers, err);
+	if (r < 0)
+		return r;
+	if (!start_local && !answers)
 		return err_set(err, -ESRCH,
 			"no agent answers on %s: start `pgjolt-agent serve`, or name one with --agent",
 			AGENT_SOCKET_DEFAULT);
-	return r;
+	return session_add(s, &address, err);
 }
 
 int session_open(const struct session_options *o, bool start_local, struct session **ret,

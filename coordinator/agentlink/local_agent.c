@@ -24,8 +24,7 @@ struct local_agent {
 	int pidfd;
 };
 
-/* Does somebody accept on the socket? A file alone proves nothing. */
-static int socket_answers(const char *path, bool *ret, struct err **err)
+int local_agent_answers(const char *path, bool *ret, struct err **err)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	_cleanup_close_ int fd = -1;
@@ -121,7 +120,7 @@ int local_agent_ensure(const char *socket_path, struct local_agent **ret, struct
 	bool answers = false;
 	int fds[2], r;
 
-	r = socket_answers(socket_path, &answers, err);
+	r = local_agent_answers(socket_path, &answers, err);
 	if (r < 0)
 		return r;
 	*ret = NULL;

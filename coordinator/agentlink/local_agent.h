@@ -3,11 +3,14 @@
  * usual places and --owner-pid, so that it leaves, reverting, when we end in whatever way. */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 #include "core/err.h"
 
 struct local_agent;
 
+/* Does somebody accept on the socket? A file alone proves nothing. -EACCES: not for us to know. */
+int local_agent_answers(const char *socket_path, bool *ret, struct err **err);
 /* 0 with *ret NULL when an agent answers already. -EACCES when we are not root. */
 int local_agent_ensure(const char *socket_path, struct local_agent **ret, struct err **err);
 /* SIGTERM, waits (bounded) for it to revert and leave. Returns its exit status; 5: could not revert. */

@@ -186,6 +186,7 @@ static int dry(struct plan *p, FILE *f, struct err **err)
 	say(p, 0, "Then every fault is reverted, and full redundancy is waited for.");
 	for (size_t i = 0; i < r->drill->n_expectations; i++)
 		say(p, 1, "expect %s %s %s", expectation_key(r->drill->expectations[i].figure),
+			r->drill->expectations[i].has_min && r->drill->expectations[i].has_max ? "is" :
 			r->drill->expectations[i].has_min ? "at least" : "at most",
 			r->drill->expectations[i].text);
 	if (k >= 0 && !p->f) {

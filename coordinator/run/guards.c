@@ -12,18 +12,17 @@
 
 int run_lock(struct run *r, struct err **err)
 {
-	const char *folder = geteuid() == 0 ? "/run/pgjolt" : getenv("XDG_RUNTIME_DIR");
+	const char *own = getenv("XDG_RUNTIME_DIR");
+	const char *folder = geteuid() == 0 ? "/run/pgjolt" : own ? own : "/tmp";
 	_cleanup_free_ char *path = NULL;
 	_cleanup_close_ int fd = -1;
 	char pid[32] = "";
 	int k;
 
-	if (!folder)
-		folder = "/tmp";
 	k = folder_create(folder, 0755, err);
 	if (k < 0)
 		return k;
-	if (asprintf(&path, "%s/run.lock", folder) < 0)
+	if (asprintf(&path, "%s/%s", folder, geteuid() == 0 ? "run.lock" : "pgjolt-run.lock") < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0)

@@ -199,6 +199,15 @@ static int poll_parallel(struct run *r, struct frame *f, bool *ret_done, struct 
 	return 0;
 }
 
+static int poll_revert(struct run *r, const struct step *s, struct err **err)
+{
+	int k = run_revert_step(r, s->reverts, err);
+
+	return k < 0 ? err_wrap(err, k, "%s:%u:%u: revert", r->drill->file, s->place.line,
+			       s->place.column) :
+		       0;
+}
+
 static int frame_poll(struct run *r, struct frame *f, bool *ret_done, struct err **err)
 {
 	switch (f->step->kind) {
@@ -208,7 +217,7 @@ static int frame_poll(struct run *r, struct frame *f, bool *ret_done, struct err
 		return poll_wait(r, f, ret_done, err);
 	case STEP_REVERT:
 		*ret_done = true;
-		return run_revert_step(r, f->step->reverts, err);
+		return poll_revert(r, f->step, err);
 	case STEP_PARALLEL:
 		return poll_parallel(r, f, ret_done, err);
 	default:

@@ -54,8 +54,12 @@ int run_pick(struct run *r, const struct selector *s, const struct target ***ret
 		return 0;
 	}
 	for (size_t i = 0; i < all->count; i++) {
-		bool is_primary = primary == &all->items[i];
+		/* With nobody known to lead, an instance is what it says of itself. */
+		bool is_primary = primary ? primary == &all->items[i] :
+					    all->items[i].info->role != ROLE_REPLICA;
 
+		if (s->role == SELECT_PRIMARY && !primary)
+			continue;
 		if (s->role == SELECT_ANY || (s->role == SELECT_PRIMARY) == is_primary)
 			list[n++] = &all->items[i];
 	}

@@ -73,6 +73,19 @@ static void print_time(struct timeline *t, const struct run_record *r, uint64_t 
 	fprintf(t->f, "%+9.3f s  ", s);
 }
 
+/* Texts hold words of managers and servers: on a terminal a control character would be obeyed. */
+static void print_text(FILE *f, const char *text)
+{
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+		if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) {
+			fputc('?', f);
+			p++;
+		} else {
+			fputc(*p < 0x20 || *p == 0x7f ? '?' : *p, f);
+		}
+	}
+}
+
 void timeline_event(struct timeline *t, const struct run_record *r, const struct run_event *e)
 {
 	clear_status(t);
@@ -82,7 +95,9 @@ void timeline_event(struct timeline *t, const struct run_record *r, const struct
 	fprintf(t->f, "%-9s", event_kind_to_string(e->kind));
 	if (t->colour)
 		fputs("\033[0m", t->f);
-	fprintf(t->f, " %s\n", e->text);
+	fputc(' ', t->f);
+	print_text(t->f, e->text);
+	fputc('\n', t->f);
 	fflush(t->f);
 }
 
