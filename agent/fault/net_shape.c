@@ -371,7 +371,6 @@ static int try_detour(const struct node *node, struct err **err)
 	const struct delay_shape shape = {.delay_ns = NS_PER_MS, .limit_bytes = 1 << 16};
 	const struct net_rules none = {0};
 	_cleanup_(detour_closep) struct detour *d = NULL;
-	_cleanup_free_ struct link_info *links = NULL;
 	_cleanup_close_ int netns_fd = -1, tap_fd = -1;
 	struct link_info link = {.mtu = 1500};
 	int r;
