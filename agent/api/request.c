@@ -18,6 +18,7 @@ struct request {
 	char id[ROUTE_ID_MAX + 1];
 	char allow[ROUTE_ALLOW_MAX];	/* of a 405 */
 	bool begun;
+	bool hang_up;			/* after the answer */
 	unsigned refused;		/* status decided before the body; 0: none */
 	struct err *problem;		/* its words */
 	char *body;
@@ -76,6 +77,32 @@ static int identify(struct request *r, bool tls)
 	return caller_from_socket(info->connect_fd, &r->caller, &r->problem);
 }
 
+struct framing {
+	unsigned lengths, encodings;
+};
+
+static enum MHD_Result framing_count(void *cls, enum MHD_ValueKind kind, const char *key,
+	const char *value)
+{
+	struct framing *f = cls;
+
+	(void)kind;
+	(void)value;
+	f->lengths += strcasecmp(key, "Content-Length") == 0;
+	f->encodings += strcasecmp(key, "Transfer-Encoding") == 0;
+	return MHD_YES;
+}
+
+/* Two statements of where the body ends may differ (RFC 9112, 6.3), and libmicrohttpd believes the
+ * first. */
+static bool is_ambiguous(struct request *r)
+{
+	struct framing f = {0};
+
+	MHD_get_connection_values(r->connection, MHD_HEADER_KIND, framing_count, &f);
+	return f.lengths + f.encodings > 1;
+}
+
 /* What is known before the body. */
 static void admit(struct request *r, const char *method, const char *path, bool tls)
 {
@@ -89,6 +116,10 @@ static void admit(struct request *r, const char *method, const char *path, bool 
 	if (r->client)
 		r->client->known = true;
 	r->problem = steal_ptr(earlier);
+	if (!r->refused && is_ambiguous(r)) {
+		refuse(r, 400, "more than one Content-Length or Transfer-Encoding");
+		r->hang_up = true;
+	}
 	if (r->refused)
 		return;
 	switch (route_find(method, path, &r->route, r->id, r->allow)) {
@@ -286,6 +317,8 @@ static struct MHD_Response *respond(struct request *r, struct answer *answer)
 	MHD_add_response_header(response, "Cache-Control", "no-store");
 	if (r->refused == 405)
 		MHD_add_response_header(response, "Allow", r->allow);
+	if (r->hang_up)
+		MHD_add_response_header(response, "Connection", "close");
 	return response;
 }
 
