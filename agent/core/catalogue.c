@@ -15,6 +15,7 @@ static const struct fault_spec *const faults[] = {
 	&fault_net_shape,
 	&fault_proc_kill,
 	&fault_proc_freeze,
+	&fault_conn_reset,
 	NULL,
 };
 

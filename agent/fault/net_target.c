@@ -46,22 +46,35 @@ static size_t filter_links(struct link_info *links, size_t n)
 	return kept;
 }
 
-int net_target_open(const struct instance_info *i, struct net_target *ret, struct err **err)
+int net_target_netns(const struct instance_info *i, int *ret_fd, uint64_t *ret_inode,
+	struct err **err)
 {
 	const struct proc_id id = {i->pid, i->start_ticks};
-	_cleanup_(net_target_done) struct net_target t = {.netns_fd = -1};
+	_cleanup_close_ int fd = -1;
+	uint64_t inode;
 	int r;
 
-	r = netns_open(i->pid, &t.netns_fd, err);
+	r = netns_open(i->pid, &fd, err);
 	/* Opened first, checked after: then the namespace is that of this very process. */
 	if (!proc_is_alive(&id))
 		return err_set(err, ESTALE, "%s (pid %d) is gone", i->name, (int)i->pid);
+	if (r >= 0)
+		r = netns_inode(fd, &inode, err);
+	if (r >= 0)
+		r = refuse_node_network(i, inode, err);
 	if (r < 0)
 		return r;
-	r = netns_inode(t.netns_fd, &t.netns, err);
-	if (r < 0)
-		return r;
-	r = refuse_node_network(i, t.netns, err);
+	*ret_fd = steal_fd(&fd);
+	*ret_inode = inode;
+	return 0;
+}
+
+int net_target_open(const struct instance_info *i, struct net_target *ret, struct err **err)
+{
+	_cleanup_(net_target_done) struct net_target t = {.netns_fd = -1};
+	int r;
+
+	r = net_target_netns(i, &t.netns_fd, &t.netns, err);
 	if (r < 0)
 		return r;
 	r = link_list(t.netns_fd, &t.links, &t.n_links, err);

@@ -20,6 +20,10 @@ void net_target_done(struct net_target *t);
  * no interface but loopback. */
 int net_target_open(const struct instance_info *i, struct net_target *ret, struct err **err);
 
+/* The namespace alone. -ESTALE and -EPERM as above. */
+int net_target_netns(const struct instance_info *i, int *ret_fd, uint64_t *ret_inode,
+	struct err **err);
+
 /* Position of a program that is attached next, above all that are attached now (1 to
  * NET_POSITION_MAX): the marks of delay lines are compared with it. Control thread only. -EBUSY
  * when there are no more until those in use are dropped. */

@@ -7,12 +7,14 @@ extern const struct fault_driver driver_net_partition;
 extern const struct fault_driver driver_net_shape;
 extern const struct fault_driver driver_proc_kill;
 extern const struct fault_driver driver_proc_freeze;
+extern const struct fault_driver driver_conn_reset;
 
 static const struct fault_driver *const drivers[] = {
 	&driver_net_partition,
 	&driver_net_shape,
 	&driver_proc_kill,
 	&driver_proc_freeze,
+	&driver_conn_reset,
 	NULL,
 };
 

@@ -9,7 +9,7 @@
 #define STATE_ESTABLISHED 0x01
 #define CONNECTIONS_MAX 65536
 
-static bool is_store_port(unsigned port)
+bool dcs_is_store_port(unsigned port)
 {
 	return port == 2379 || port == 4001 || port == 8500 || port == 8501 || port == 2181;
 }
@@ -25,7 +25,7 @@ static void read_table(FILE *f, char ***out)
 
 		if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%*4x %*[0-9A-Fa-f]:%4x %2x", &port, &state) !=
 				2 ||
-			state != STATE_ESTABLISHED || !is_store_port(port))
+			state != STATE_ESTABLISHED || !dcs_is_store_port(port))
 			continue;
 		if (asprintf(&text, "all:%u", port) < 0)
 			return;

@@ -6,9 +6,13 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 #include "core/err.h"
 
 /* Reads /proc/PID/net/tcp and tcp6 (proc_pid_net(5)). *ret: peer texts, NULL-terminated, may be
  * NULL for none; caller strv_free()s. */
 int dcs_find(pid_t pid, char ***ret, struct err **err);
+
+/* Is it one of those client ports? */
+bool dcs_is_store_port(unsigned port);

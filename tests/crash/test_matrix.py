@@ -47,7 +47,12 @@ FAULTS = {
     "proc-freeze-cgroup": dict(
         fault="proc-freeze", params={"mechanism": "cgroup"}, leaves="frozen",
         before=[], during=[], after=[]),
+    "conn-reset": dict(
+        fault="conn-reset", params={"role": "client", "every": "20s"}, leaves="reset",
+        before=["opening", "opened", "resetting"], during=["reset"], after=[]),
 }
+# Where the journal is on disk and the fault is not yet in effect, of all drivers.
+JUST_BEFORE = ["before-fire", "stopping", "resetting"]
 
 
 class Late(Exception):
@@ -60,7 +65,7 @@ def expect(condition, text):
 
 
 def in_effect(row, point):
-    if row["leaves"] == "dead":
+    if row["leaves"] in ("dead", "reset"):
         return False
     held_on = ["released"] if row["leaves"] == "frozen" else []
     return point in IN_EFFECT + row["during"] + held_on
@@ -80,7 +85,7 @@ def has_entry(row, point):
     """Is the experiment in the journal when the agent stops there for the first time?"""
     own = [*row["before"], *row["during"], *row["after"]]
     if point in own:
-        return point in row["during"] + row["after"] or point in ("before-fire", "stopping")
+        return point in row["during"] + row["after"] or point in JUST_BEFORE
     if row["fault"] == "proc-kill" and point in ("arming", "armed"):
         return False    # the driver has points of these names, inside its arm()
     return point in JOURNALED
@@ -108,6 +113,7 @@ def replay_case(row, point, target, folder):
 def case(row, point, target, folder):
     agent = Agent(folder)
     pid_before = target.postmaster()
+    session = target.connect()
     agent.start("--halt-at", f"{row['fault']}:{point}")
     driver = threading.Thread(target=drive, args=(agent, row, target))
     try:
@@ -123,10 +129,14 @@ def case(row, point, target, folder):
     held = None
     if row["leaves"] == "dead":
         check_killed(point, target, pid_before)
+    elif row["leaves"] == "reset":
+        hit = point not in BEFORE + row["before"]
+        expect(target.is_reset(session) == hit, "reset" if not hit else "not reset")
     elif row["leaves"] == "nothing":
         held = target.answer_ms(5000)
         expect(held is not None, "the instance does not answer after the agent's death")
     driver.join(20)
+    session.close()
     after_restart(agent, target)
     if held is not None and held > HELD_MS:
         raise Late(f"{held:.0f} ms until the instance answered")

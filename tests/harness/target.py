@@ -208,6 +208,25 @@ class Target:
             s.close()
         return answer
 
+    def connect(self):
+        """A connection that has been served: PostgreSQL waits for what the client says next."""
+        s = socket_in(self.client_netns)
+        s.settimeout(10)
+        s.connect((ADDRESS, 5432))
+        s.send(SSL_REQUEST)
+        s.recv(1)
+        return s
+
+    @staticmethod
+    def is_reset(session):
+        session.settimeout(0.2)
+        try:
+            return session.recv(1) == b""
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            return True
+
     @staticmethod
     def step(poll, attempts, seconds, start):
         for fd, events in poll.poll(seconds * 1000):

@@ -1,0 +1,186 @@
+#include "fault/conn_choice.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/cleanup.h"
+#include "fault/proc_choice.h"
+#include "instance/dcs.h"
+
+#define OWNED_MAX 65536
+
+const char *const conn_role_words[CONN_ROLE_MAX] = {
+	[CONN_ANY] = "any",
+	[CONN_CLIENT] = "client",
+	[CONN_REPLICATION] = "replication",
+	[CONN_DCS] = "dcs",
+	[CONN_OTHER] = "other",
+};
+
+struct inodes {
+	uint32_t *list;
+	size_t count, room;
+};
+
+static void inodes_done(struct inodes *n)
+{
+	free(n->list);
+}
+
+static void closedirp(DIR **d)
+{
+	if (*d)
+		closedir(*d);
+}
+
+static int inodes_add(struct inodes *n, uint32_t inode, struct err **err)
+{
+	if (n->count == n->room) {
+		size_t room = n->room ? n->room * 2 : 32;
+		uint32_t *more = room > OWNED_MAX ?
+			NULL : reallocarray(n->list, room, sizeof(*more));
+
+		if (!more)
+			return err_errno(err, ENOMEM, "list the sockets of replication");
+		n->list = more;
+		n->room = room;
+	}
+	n->list[n->count++] = inode;
+	return 0;
+}
+
+/* Sockets among the open files of a process; one that is gone has none. */
+static int add_sockets_of(pid_t pid, struct inodes *out, struct err **err)
+{
+	_cleanup_(closedirp) DIR *dir = NULL;
+	struct dirent *entry;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		char target[64];
+		unsigned inode;
+		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+		int r;
+
+		if (n <= 0)
+			continue;
+		target[n] = '\0';
+		if (sscanf(target, "socket:[%u]", &inode) != 1 || inode == 0)
+			continue;
+		r = inodes_add(out, inode, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int find_replication(const struct instance_info *i, const struct proc_id *postmaster,
+	struct inodes *out, struct err **err)
+{
+	char *titles[] = {(char *)"walsender", (char *)"walreceiver",
+		(char *)"logical replication apply worker",
+		(char *)"logical replication parallel apply worker",
+		(char *)"logical replication tablesync worker",
+		(char *)"logical replication worker", (char *)"slotsync worker", NULL};
+	_cleanup_free_ struct proc_choice *list = NULL;
+	size_t n;
+	int r;
+
+	r = proc_choose_titles(postmaster, i->cluster, titles, &list, &n, err);
+	for (size_t k = 0; r >= 0 && k < n; k++)
+		r = add_sockets_of(list[k].id.pid, out, err);
+	return r;
+}
+
+static bool is_owned(const struct inodes *n, uint32_t inode)
+{
+	for (size_t i = 0; inode != 0 && i < n->count; i++)
+		if (n->list[i] == inode)
+			return true;
+	return false;
+}
+
+static enum conn_role role_of(const struct sock_info *s, uint16_t port, const struct inodes *replication)
+{
+	if (is_owned(replication, s->inode))
+		return CONN_REPLICATION;
+	if (s->local_port == port)
+		return CONN_CLIENT;
+	return dcs_is_store_port(s->remote_port) ? CONN_DCS : CONN_OTHER;
+}
+
+static bool in_range(const struct peer *p, uint16_t port)
+{
+	return port >= p->port_low && port <= p->port_high;
+}
+
+static bool has_prefix(const uint8_t *address, const uint8_t *prefix, unsigned bits)
+{
+	unsigned bytes = bits / 8, rest = bits % 8;
+
+	if (memcmp(address, prefix, bytes) != 0)
+		return false;
+	return rest == 0 || ((address[bytes] ^ prefix[bytes]) & (0xff00 >> rest & 0xff)) == 0;
+}
+
+bool conn_matches_peer(const struct sock_info *s, const struct peer *p)
+{
+	if (!in_range(p, s->local_port) && !in_range(p, s->remote_port))
+		return false;
+	if (p->family == 0)
+		return true;
+	return p->family == s->family && has_prefix(s->remote, p->address, p->prefix_length);
+}
+
+static bool matches_any(const struct sock_info *s, const struct peer_list *peers)
+{
+	for (size_t i = 0; i < peers->count; i++)
+		if (conn_matches_peer(s, &peers->peers[i]))
+			return true;
+	return false;
+}
+
+static bool is_meant(const struct conn *c, const struct params *params)
+{
+	enum conn_role role = (enum conn_role)params_number(params, "role");
+
+	if (role != CONN_ANY && c->role != role)
+		return false;
+	if (!matches_any(&c->socket, params_peers(params, "peers")))
+		return false;
+	return !params_is_set(params, "ports") || matches_any(&c->socket, params_peers(params, "ports"));
+}
+
+int conn_choose(int fd, const struct instance_info *i, const struct proc_id *postmaster,
+	const struct params *params, struct conn **ret, size_t *ret_count, struct err **err)
+{
+	_cleanup_(inodes_done) struct inodes replication = {0};
+	_cleanup_free_ struct sock_info *sockets = NULL;
+	struct conn *list;
+	size_t n, count = 0;
+	int r;
+
+	r = sock_diag_list(fd, &sockets, &n, err);
+	if (r >= 0)
+		r = find_replication(i, postmaster, &replication, err);
+	if (r < 0)
+		return r;
+	list = calloc(n + 1, sizeof(*list));
+	if (!list)
+		return err_errno(err, ENOMEM, "choose connections");
+	for (size_t k = 0; k < n; k++) {
+		struct conn c = {.socket = sockets[k],
+			.role = role_of(&sockets[k], i->port, &replication)};
+
+		if (is_meant(&c, params))
+			list[count++] = c;
+	}
+	*ret = list;
+	*ret_count = count;
+	return 0;
+}

@@ -1,0 +1,270 @@
+"""conn-reset on a real PostgreSQL, seen by the two ends of each connection and by a bystander."""
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+from lib_agent import Agent, Refused
+from lib_postgres import Server, Session, bin_dir, cgroup_root, wait_for
+
+HERE = os.path.basename(__file__)
+PORT, PLAIN_PORT, STORE_PORT = 55441, 55442, 2379
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def inside(pid, call):
+    """call() in a thread that has entered the process's network namespace."""
+    box = {}
+
+    def body():
+        with open(f"/proc/{pid}/ns/net", encoding="ascii") as f:
+            if LIBC.setns(f.fileno(), 0x40000000) == 0:
+                box["value"] = call()
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    return box["value"]
+
+
+class OverTcp:
+    """What Session wants to know, for a psql inside the server's network namespace."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def psql_command(self):
+        return ["nsenter", "-t", str(self.server.postmaster), "-n", "--", f"{bin_dir()}/psql",
+                "-XAtq", "-h", "127.0.0.1", "-p", str(self.server.port), "-U", "postgres",
+                "postgres"]
+
+
+class World:
+    """One server in namespaces of its own, a second that shares nothing with it, an agent."""
+
+    def __init__(self):
+        self.things = []
+        self.server = self.keep(Server("pga", PORT)).start()
+        self.other = self.keep(Server("pgb", PLAIN_PORT, cluster="pjother")).start()
+        self.agent = self.keep(Agent())
+        self.name = self.agent.instance_of(self.server.postmaster)["name"]
+
+    def keep(self, thing):
+        self.things.append(thing)
+        return thing
+
+    def remove(self):
+        for thing in reversed(self.things):
+            thing.remove()
+
+    def session(self):
+        session = Session(OverTcp(self.server))
+        assert session.ask("select 1") == "1"
+        return session
+
+    def raw(self, source="127.0.0.1", port=PORT):
+        """A connection whose server waits for the first message."""
+        def make():
+            s = socket.socket()
+            s.bind((source, 0))
+            s.connect(("127.0.0.1", port))
+            return s
+        return inside(self.server.postmaster, make)
+
+    def reset_once(self, params, hits):
+        """Hits: how many the agent must tell of."""
+        experiment = self.agent.inject("conn-reset", self.name, params)
+        info = self.agent.get(experiment)
+        assert info["state"] == "active" and info["lifetime"] == "held", info
+        assert info["hits"] == hits, info
+        self.agent.revert(experiment)
+        info = self.agent.get(experiment)
+        assert info["state"] == "clean" and info["verified_clean"], info
+        assert self.agent.journal() == []
+        return info["evidence"]
+
+
+def is_reset(s, limit=1.0):
+    s.settimeout(limit)
+    try:
+        return s.recv(1) == b""
+    except ConnectionError:
+        return True
+    except socket.timeout:
+        return False
+
+
+def is_broken(session):
+    session.send("select 7")
+    answer = session.receive(10)
+    return answer != "7"
+
+
+def test_a_clients_session(world):
+    session = world.session()
+    elsewhere = Session(OverTcp(world.other))
+    local = Session(world.server)
+    assert elsewhere.ask("select 1") == "1" and local.ask("select 1") == "1"
+    evidence = world.reset_once({"role": "client"}, 1)
+    assert evidence["reset"]["client"] == 1, evidence
+    assert evidence["connections"][0]["local"] == f"127.0.0.1:{PORT}", evidence
+    assert is_broken(session), "the session goes on"
+    wait_for("its backend has ended",
+             lambda: world.server.query("select count(*) from pg_stat_activity where "
+                                        "client_addr is not null") == "0")
+    assert not is_broken(elsewhere), "another instance's session was hit"
+    assert not is_broken(local), "a session over the unix socket was hit"
+    again = world.session()
+    assert not is_broken(again), "a new session does not work"
+    for s in (session, elsewhere, local, again):
+        s.close()
+
+
+def test_replication_alone_and_clients_alone(world):
+    with tempfile.TemporaryDirectory(prefix="pj-reset-") as folder:
+        receiver = subprocess.Popen(
+            ["nsenter", "-t", str(world.server.postmaster), "-n", "--", f"{bin_dir()}/pg_receivewal",
+             "-h", "127.0.0.1", "-p", str(PORT), "-U", "postgres", "-D", folder, "--no-loop"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_for("a walsender", lambda: world.server.backends("walsender"))
+            session = world.session()
+            world.reset_once({"role": "client"}, 1)
+            assert is_broken(session)
+            assert receiver.poll() is None, "replication was hit"
+            session.close()
+            session = world.session()
+            evidence = world.reset_once({"role": "replication"}, 1)
+            assert evidence["reset"]["replication"] == 1, evidence
+            receiver.wait(10)
+            assert receiver.returncode != 0
+            assert not is_broken(session), "a client was hit"
+            session.close()
+        finally:
+            receiver.kill()
+            receiver.wait()
+
+
+def test_the_store_alone(world):
+    def make():
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", STORE_PORT))
+        listener.listen(4)
+        return listener
+    listener = inside(world.server.postmaster, make)
+    store, client = world.raw(port=STORE_PORT), world.raw()
+    there, _ = listener.accept()
+    world.reset_once({"role": "dcs"}, 1)
+    assert is_reset(store) and is_reset(there)
+    assert not is_reset(client, 0.3), "a client was hit"
+    assert world.raw(port=STORE_PORT), "a listener is no connection"
+    for s in (listener, store, client, there):
+        s.close()
+
+
+def test_peers_and_ports(world):
+    near, far = world.raw("127.0.0.1"), world.raw("127.0.3.3")
+    world.reset_once({"role": "client", "peers": ["127.0.3.0/24"]}, 1)
+    assert is_reset(far) and not is_reset(near, 0.3)
+    world.reset_once({"role": "client", "ports": "1"}, 0)
+    world.reset_once({"role": "client", "peers": ["127.0.0.0/8:1-2"]}, 0)
+    world.reset_once({"role": "client", "peers": ["fd00::/8"]}, 0)
+    assert not is_reset(near, 0.3)
+    world.reset_once({"role": "client", "ports": str(PORT)}, 1)
+    assert is_reset(near)
+    near.close()
+    far.close()
+
+
+def test_a_share(world):
+    sockets = [world.raw() for _ in range(10)]
+    evidence = world.reset_once({"role": "client", "percent": "25%"}, 3)
+    assert evidence["matched"] == 10, evidence
+    assert sum(is_reset(s, 0.2) for s in sockets) == 3
+    for s in sockets:
+        s.close()
+
+
+def test_again_and_again(world):
+    experiment = world.agent.inject("conn-reset", world.name, {"role": "client", "every": "50ms"})
+    for _ in range(5):
+        s = world.raw()
+        assert is_reset(s, 5), "a connection lives on while the fault is active"
+        s.close()
+    assert world.agent.get(experiment)["hits"] >= 5
+    world.agent.revert(experiment)
+    s = world.raw()
+    assert not is_reset(s, 0.5), "it goes on after its end"
+    s.close()
+
+
+def test_agent_killed(world):
+    world.agent.inject("conn-reset", world.name, {"role": "client", "every": "20ms"})
+    s = world.raw()
+    assert is_reset(s, 5)
+    world.agent.kill()
+    s.close()
+    s = world.raw()
+    assert not is_reset(s, 0.5), "it outlives the agent"
+    s.close()
+    world.agent.start()
+    assert world.agent.journal() == []
+
+
+def test_across_a_restart(world):
+    experiment = world.agent.inject("conn-reset", world.name, {"role": "client", "every": "50ms"})
+    world.server.stop()
+    wait_for("a round without an instance",
+             lambda: world.agent.get(experiment)["evidence"].get("last_round"))
+    world.server.start()
+    s = world.raw()
+    assert is_reset(s, 5), "the instance that was started again is not hit"
+    s.close()
+    world.agent.revert(experiment)
+    assert world.agent.get(experiment)["state"] == "clean"
+
+
+def test_refused(world):
+    for params, words in (({"role": "clients"}, "role"), ({"percent": "0%"}, "percent"),
+                          ({"every": "1ms"}, "every")):
+        try:
+            world.agent.arm("conn-reset", world.name, params)
+        except Refused as e:
+            assert e.status == 400 and words in str(e), e
+            continue
+        raise AssertionError(f"not refused: {params}")
+
+
+TESTS = [value for name, value in sorted(globals().items()) if name.startswith("test_")]
+
+
+def main():
+    if os.geteuid() != 0 or not bin_dir() or not cgroup_root():
+        print(f"{HERE}: needs root, PostgreSQL and cgroup v2")
+        return 77
+    only = sys.argv[1:]
+    world = World()
+    failed = 0
+    try:
+        for test in TESTS:
+            if only and test.__name__ not in only:
+                continue
+            try:
+                test(world)
+                print(f"ok {test.__name__}", flush=True)
+            except Exception:   # noqa: BLE001 - told, and the others still run
+                failed += 1
+                print(f"FAILED {test.__name__}\n{traceback.format_exc()}", flush=True)
+        if failed:
+            print(world.agent.log())
+    finally:
+        world.remove()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
