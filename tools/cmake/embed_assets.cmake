@@ -1,0 +1,10 @@
+# Writes a C file that holds each file as a text, named asset_NAME_EXT. -DASSETS=a;b;c -DOUTPUT=file.c
+set(text "/* Made from report/assets/ by the build. */\n#include \"report/assets.h\"\n")
+foreach(file ${ASSETS})
+	get_filename_component(name ${file} NAME)
+	string(REGEX REPLACE "[^a-z0-9]" "_" symbol ${name})
+	file(READ ${file} hex HEX)
+	string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+	string(APPEND text "\nconst char asset_${symbol}[] = {${bytes}0};\n")
+endforeach()
+file(WRITE ${OUTPUT} "${text}")
