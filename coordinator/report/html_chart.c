@@ -57,10 +57,25 @@ static size_t find_marks(const cJSON *report, struct mark marks[static MILESTONE
 	return n;
 }
 
+/* The way to recovery: the readers' part, the old primary's and what took no time are beside it. */
+static size_t find_path(const cJSON *report, struct mark marks[static MILESTONE_MAX])
+{
+	struct mark all[MILESTONE_MAX];
+	size_t n = find_marks(report, all), kept = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		ptrdiff_t which = all[i].milestone - report_milestones;
+
+		if (which != T6 && which != T7 && (kept == 0 || all[i].ms > marks[kept - 1].ms))
+			marks[kept++] = all[i];
+	}
+	return kept;
+}
+
 void html_phases(FILE *f, const cJSON *report)
 {
 	struct mark marks[MILESTONE_MAX];
-	size_t n = find_marks(report, marks);
+	size_t n = find_path(report, marks);
 	double end = n ? marks[n - 1].ms : 0;
 	char text[UNITS_TEXT_MAX];
 
@@ -300,30 +315,73 @@ static void put_instances(const struct chart *c)
 	}
 }
 
+#define FAULT_LANES_MAX 20
+
+/* A bar each, with its name beside it where the window is narrow. */
+static void put_faults(const struct chart *c)
+{
+	const cJSON *fault;
+	size_t n = 0;
+
+	cJSON_ArrayForEach(fault, report_list(c->report, "faults")) {
+		double fired = report_number(fault, "fired_ms");
+		double reverted = report_number(fault, "reverted_ms"), from, to;
+
+		if (isnan(fired) || n++ >= FAULT_LANES_MAX)
+			continue;
+		from = percent(c, fired);
+		to = percent(c, isnan(reverted) ? c->to_ms : fmax(reverted, fired));
+		fputs("<div class=\"lane strip\"><div class=\"lane-name\">", c->f);
+		escape_markup(c->f, report_text_or(fault, "instance", "a fault"));
+		fprintf(c->f, "</div><div class=\"lane-plot\"><div class=\"bar\" "
+			"style=\"left:%.3f%%;width:%.3f%%\"></div><div class=\"bar-name%s\" style=\"",
+			from, to - from, to - from > 20 ? " in" : "");
+		if (to - from <= 20 && from > 60)
+			fprintf(c->f, "right:%.3f%%", 100 - from);
+		else
+			fprintf(c->f, "left:%.3f%%", to - from > 20 ? from : to);
+		fputs("\">", c->f);
+		escape_markup(c->f, report_text(fault, "fault"));
+		fputs("</div></div></div>\n", c->f);
+	}
+}
+
 /* ---- what lies over all lanes ---- */
 
-#define FLAG_ROWS 3
+#define FLAG_ROWS 5
+
+/* Each in the first row where it does not lie on another one. Returns how many rows it took. */
+static size_t place_flags(const struct chart *c, const struct mark *marks, size_t n, size_t *rows)
+{
+	double free_from[FLAG_ROWS] = {0};
+	size_t used = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		double x = percent(c, c->t0 + marks[i].ms);
+		size_t row = 0;
+
+		while (row < FLAG_ROWS - 1 && x < free_from[row])
+			row++;
+		free_from[row] = x + 5;
+		rows[i] = row;
+		used = row + 1 > used ? row + 1 : used;
+	}
+	return used;
+}
 
 static void put_flags(const struct chart *c)
 {
 	struct mark marks[MILESTONE_MAX];
-	size_t n = isnan(c->t0) ? 0 : find_marks(c->report, marks);
-	double free_from[FLAG_ROWS] = {0};
+	size_t n = isnan(c->t0) ? 0 : find_marks(c->report, marks), rows[MILESTONE_MAX];
+	char text[UNITS_TEXT_MAX];
 
-	fprintf(c->f, "<div class=\"flags\" style=\"height:%dpx\">", n ? FLAG_ROWS * 19 : 0);
-	for (size_t i = 0; i < n; i++) {
-		double x = percent(c, c->t0 + marks[i].ms);
-		size_t row = 0;
-		char text[UNITS_TEXT_MAX];
-
-		/* The first row where it does not lie on another one. */
-		while (row < FLAG_ROWS - 1 && x < free_from[row])
-			row++;
-		free_from[row] = x + 5;
+	fprintf(c->f, "<div class=\"flags\" style=\"height:%zupx\">",
+		place_flags(c, marks, n, rows) * 19);
+	for (size_t i = 0; i < n; i++)
 		fprintf(c->f, "<span class=\"flag\" style=\"left:%.3f%%;top:%zupx\" title=\"%s: %s\">%s"
-			"</span>", x, row * 19, marks[i].milestone->means,
-			report_duration(marks[i].ms, text), marks[i].milestone->name);
-	}
+			"</span>", percent(c, c->t0 + marks[i].ms), rows[i] * 19,
+			marks[i].milestone->means, report_duration(marks[i].ms, text),
+			marks[i].milestone->name);
 	fputs("</div>\n", c->f);
 }
 
@@ -446,6 +504,7 @@ void html_chart(FILE *f, const cJSON *report)
 	      "aria-label=\"writes and reads over time; the tables below have the figures\">\n", f);
 	put_over(&c);
 	put_flags(&c);
+	put_faults(&c);
 	fputs("<div class=\"group\">The clients' way</div>\n", f);
 	put_lanes(&c, NULL);
 	put_instances(&c);

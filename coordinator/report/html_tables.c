@@ -41,8 +41,7 @@ static void put_milestones(FILE *f, const cJSON *report)
 		double ms = report_number(all, m->key);
 
 		fprintf(f, "<tr><td><strong>%s</strong></td><td>%s</td>", m->name, m->means);
-		number_cell(f, i == 0 && ms == 0 ? "0" : isnan(ms) ? "not seen" :
-			report_duration(ms, text));
+		number_cell(f, isnan(ms) ? "not seen" : report_duration(ms, text));
 		fputs("</tr>\n", f);
 	}
 	end_table(f);

@@ -1,6 +1,7 @@
 #include "report/read.h"
 
 #include <math.h>
+#include <string.h>
 
 const char *report_text_or(const cJSON *o, const char *name, const char *otherwise)
 {
@@ -41,6 +42,8 @@ char *report_duration(double ms, char buf[static UNITS_TEXT_MAX])
 		buf[0] = '\0';
 		return buf;
 	}
+	if (fabs(ms) < 1e-6)
+		return strcpy(buf, "0");
 	/* 300 years: what is above is no time of ours. */
 	if (fabs(ms) > 1e13)
 		ms = copysign(1e13, ms);

@@ -103,9 +103,9 @@ static void put_milestones(const struct page *p)
 
 		fprintf(p->f, "  %s  %-28s ", m->name, m->means);
 		if (isnan(ms))
-			put_painted(p, DIM, "       -");
+			put_painted(p, DIM, "           -");
 		else
-			fprintf(p->f, "%12s", i == 0 ? "0" : report_duration(ms, text));
+			fprintf(p->f, "%12s", report_duration(ms, text));
 		fputc('\n', p->f);
 	}
 }
@@ -147,9 +147,11 @@ static void put_ledger(const struct page *p)
 		bool bad = n > 0 && (i == 4 || i == 6);
 
 		fputs(i ? ", " : "", p->f);
-		paint(p, bad ? BAD : PLAIN);
+		if (bad)
+			paint(p, BAD);
 		fprintf(p->f, "%s %s", report_count(n, text), keys[i]);
-		paint(p, PLAIN);
+		if (bad)
+			paint(p, PLAIN);
 	}
 	if (!report_true(ledger, "checked")) {
 		fputs("\n  ", p->f);
