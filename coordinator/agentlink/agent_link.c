@@ -18,7 +18,7 @@ struct agent_link {
 	uint64_t uncertainty_ns;
 	struct http_call *follow_call;
 	void (*on_event)(const struct agent_event *e, void *data);
-	void (*on_lost)(void *data);
+	void (*on_lost)(const char *why, void *data);
 	void *follow_data;
 	struct pending *pending;
 };
@@ -454,10 +454,9 @@ static void on_stream_end(const struct http_answer *a, void *data)
 {
 	struct agent_link *l = data;
 
-	(void)a;
 	l->follow_call = NULL;
 	if (l->on_lost)
-		l->on_lost(l->follow_data);
+		l->on_lost(a->error ? a->error_text : "it ended its stream of events", l->follow_data);
 }
 
 void agent_link_unfollow(struct agent_link *l)
@@ -467,7 +466,7 @@ void agent_link_unfollow(struct agent_link *l)
 }
 
 int agent_link_follow(struct agent_link *l, void (*event)(const struct agent_event *e, void *data),
-	void (*lost)(void *data), void *data, struct err **err)
+	void (*lost)(const char *why, void *data), void *data, struct err **err)
 {
 	_cleanup_free_ char *url = link_url(l, "/v1/events?follow=true");
 	struct http_request r;

@@ -50,9 +50,9 @@ int agent_link_revert_start(struct agent_link *l, const char *experiment, agent_
 	void *data, struct err **err);
 int agent_link_renew_start(struct agent_link *l, const char *experiment, uint64_t lease_ms,
 	agent_link_done done, void *data, struct err **err);
-/* Each event once; lost(data) when the stream ends: the agent is gone. */
+/* Each event once; lost(why, data) when the stream ends: the agent is gone. */
 int agent_link_follow(struct agent_link *l, void (*event)(const struct agent_event *e, void *data),
-	void (*lost)(void *data), void *data, struct err **err);
+	void (*lost)(const char *why, void *data), void *data, struct err **err);
 /* No more events, no lost(). */
 void agent_link_unfollow(struct agent_link *l);
 

@@ -444,35 +444,3 @@ void run_collect(struct run *r)
 			take_info(r, e, info);
 	}
 }
-
-static void on_agent_event(const struct agent_event *event, void *data)
-{
-	struct run *r = data;
-	struct run_experiment *e = run_experiment_find(r, event->experiment);
-
-	if (e && event->state)
-		e->stale = true;
-}
-
-static void on_agent_lost(void *data)
-{
-	struct run *r = data;
-
-	if (r->agent_lost)
-		return;
-	r->agent_lost = true;
-	run_note(r, EVENT_AGENT, -1, "lost", "an agent is gone; what it held ended with it");
-	run_abort(r, "an agent is gone");
-}
-
-int run_follow_agents(struct run *r, struct err **err)
-{
-	for (size_t i = 0; i < r->session->n_links; i++) {
-		int k = agent_link_follow(r->session->links[i], on_agent_event, on_agent_lost, r,
-			err);
-
-		if (k < 0)
-			return k;
-	}
-	return 0;
-}

@@ -111,6 +111,7 @@ int run_turn(struct run *r, uint64_t timeout_ns, struct err **err)
 
 	if (k < 0)
 		return err_errno(err, k, "event loop");
+	run_check_agents(r);
 	run_renew(r);
 	for (size_t i = 0; i < r->n_experiments; i++) {
 		struct run_experiment *e = r->experiments[i];
@@ -164,6 +165,8 @@ static int on_agent_death(sd_event_source *s, int fd, uint32_t revents, void *da
 	(void)fd;
 	(void)revents;
 	sd_event_source_set_enabled(s, SD_EVENT_OFF);
+	if (r->agent_lost)
+		return 0;
 	r->agent_lost = true;
 	run_note(r, EVENT_AGENT, -1, "lost", "the agent is gone; what it held ended with it");
 	run_abort(r, "the agent is gone");
@@ -343,8 +346,7 @@ static void finish(struct run *r, bool fired)
 
 void run_done(struct run *r)
 {
-	for (size_t i = 0; i < r->session->n_links; i++)
-		agent_link_unfollow(r->session->links[i]);
+	run_unfollow_agents(r);
 	probes_free(r->probes);
 	cluster_done(&r->cluster);
 	sd_event_source_disable_unref(r->on_int);

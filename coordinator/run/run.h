@@ -49,6 +49,7 @@ struct run {
 	struct run_experiment **experiments;	/* frames and answers keep the pointers */
 	size_t n_experiments;
 	unsigned next_experiment;
+	struct run_follower *followers;	/* one a link of the session */
 	struct answer_to *answers;	/* that are still to come from agents */
 
 	/* What was seen last. */
@@ -127,8 +128,13 @@ size_t run_replay_journal(struct run *r);
 void run_collect(struct run *r);
 /* Answers that never came. The loop must not run afterwards, but for an agent_link_free(). */
 void run_forget_answers(struct run *r);
-int run_follow_agents(struct run *r, struct err **err);
 struct run_experiment *run_experiment_find(struct run *r, const char *id);
+
+/* follow.c */
+int run_follow_agents(struct run *r, struct err **err);
+void run_unfollow_agents(struct run *r);
+/* Whether an agent whose stream of events ended is there still; a lost one aborts the run. */
+void run_check_agents(struct run *r);
 
 /* conditions.c */
 bool run_condition(struct run *r, enum condition c, uint64_t since_ns);

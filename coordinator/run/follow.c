@@ -1,0 +1,97 @@
+/* The agents' streams of events: which experiment is to be asked for anew, and whether an agent is gone. */
+#include <stdlib.h>
+
+#include "run/run.h"
+
+/* The events of one agent. */
+struct run_follower {
+	struct run *run;
+	struct agent_link *link;
+	char *broken_why;	/* the stream ended; looked into by run_check_agents() */
+};
+
+static void on_agent_event(const struct agent_event *event, void *data)
+{
+	struct run_follower *f = data;
+	struct run_experiment *e = run_experiment_find(f->run, event->experiment);
+
+	if (e && event->state)
+		e->stale = true;
+}
+
+static void on_stream_end(const char *why, void *data)
+{
+	struct run_follower *f = data;
+
+	free(f->broken_why);
+	f->broken_why = strdup(why);
+}
+
+/* Every experiment of ours on this agent that has not ended. */
+static bool agent_knows_ours(struct run *r, struct agent_link *link)
+{
+	for (size_t i = 0; i < r->n_experiments; i++) {
+		_cleanup_(experiment_info_freep) struct experiment_info *info = NULL;
+		struct run_experiment *e = r->experiments[i];
+
+		if (e->link == link && !e->ended && agent_link_get(link, e->id, &info, NULL) < 0)
+			return false;
+	}
+	return true;
+}
+
+/* A stream can break while its agent lives on; an agent that was started anew knows nothing of us. */
+static bool follow_again(struct run *r, struct run_follower *f)
+{
+	_cleanup_(node_info_freep) struct node_info *node = NULL;
+
+	if (agent_link_node(f->link, &node, NULL) < 0 || !agent_knows_ours(r, f->link) ||
+		agent_link_follow(f->link, on_agent_event, on_stream_end, f, NULL) < 0)
+		return false;
+	for (size_t i = 0; i < r->n_experiments; i++)
+		if (r->experiments[i]->link == f->link)
+			r->experiments[i]->stale = true;
+	return true;
+}
+
+void run_check_agents(struct run *r)
+{
+	for (size_t i = 0; r->followers && i < r->session->n_links && !r->agent_lost; i++) {
+		struct run_follower *f = &r->followers[i];
+		_cleanup_free_ char *why = steal_ptr(f->broken_why);
+
+		if (!why || follow_again(r, f) || r->agent_lost)
+			continue;
+		r->agent_lost = true;
+		run_note(r, EVENT_AGENT, -1, "lost",
+			"agent %s is gone (%s); what it held ended with it",
+			agent_link_name(f->link), why);
+		run_abort(r, "agent %s is gone: %s", agent_link_name(f->link), why);
+	}
+}
+
+int run_follow_agents(struct run *r, struct err **err)
+{
+	r->followers = calloc(r->session->n_links, sizeof(*r->followers));
+	if (!r->followers)
+		abort();
+	for (size_t i = 0; i < r->session->n_links; i++) {
+		struct run_follower *f = &r->followers[i];
+		int k;
+
+		*f = (struct run_follower){.run = r, .link = r->session->links[i]};
+		k = agent_link_follow(f->link, on_agent_event, on_stream_end, f, err);
+		if (k < 0)
+			return k;
+	}
+	return 0;
+}
+
+void run_unfollow_agents(struct run *r)
+{
+	for (size_t i = 0; r->followers && i < r->session->n_links; i++) {
+		agent_link_unfollow(r->session->links[i]);
+		free(r->followers[i].broken_why);
+	}
+	free(steal_ptr(r->followers));
+}
