@@ -161,7 +161,13 @@ static void spoil(const cJSON *good, unsigned member, unsigned which, bool deep)
 	}
 	if (!victim)
 		return;
-	cJSON_ReplaceItemViaPointer(parent, victim, odd_value(which));
+	if (cJSON_IsObject(parent)) {
+		_cleanup_free_ char *key = strdup(victim->string);
+
+		cJSON_ReplaceItemInObjectCaseSensitive(parent, key, odd_value(which));
+	} else {
+		cJSON_ReplaceItemViaPointer(parent, victim, odd_value(which));
+	}
 	write_all(report);
 }
 
