@@ -26,6 +26,7 @@ struct cluster_view {
 	char *source;		/* which member answered */
 	char *leader;		/* name of the member that leads; NULL: none */
 	bool paused;		/* maintenance */
+	bool synchronous;	/* commits are to wait for a replica, as the manager is set up */
 	struct cluster_member *members;
 	size_t n_members;
 };

@@ -28,6 +28,7 @@ struct patroni {
 	size_t n;
 	struct member_poll *polls;	/* one an instance */
 	sd_event_source *timer;
+	bool synchronous;		/* synchronous_mode of its dynamic configuration */
 	uint64_t interval_us;
 	manager_listener listener;
 	void *data;
@@ -188,6 +189,21 @@ static int patroni_detect(struct http_client *http, struct instance_info *const 
 	return err_set(err, -ENOENT, "no member answers GET /patroni on port %d", PATRONI_PORT);
 }
 
+/* "true", or "quorum" from Patroni 4 on. */
+static void read_synchronous(struct patroni *p, const struct instance_info *i)
+{
+	_cleanup_free_ char *url = rest_url(i, "/config");
+	_cleanup_json_ cJSON *json = NULL;
+	const cJSON *mode;
+
+	if (!url || get(p->http, url, READ_TIMEOUT_MS, &json, NULL) < 0)
+		return;
+	mode = json_get(json, "synchronous_mode");
+	p->synchronous = cJSON_IsTrue(mode) ||
+		(cJSON_IsString(mode) && (strcmp(mode->valuestring, "quorum") == 0 ||
+						 strcmp(mode->valuestring, "on") == 0));
+}
+
 static int patroni_read(struct manager *m, struct cluster_view **ret, struct err **err)
 {
 	struct patroni *p = (struct patroni *)m;
@@ -202,8 +218,11 @@ static int patroni_read(struct manager *m, struct cluster_view **ret, struct err
 		if (r >= 0)
 			r = patroni_parse_cluster(json, p->polls[i].name, now_ns(), p->instances,
 				p->n, ret, err);
-		if (r >= 0)
+		if (r >= 0) {
+			read_synchronous(p, p->instances[i]);
+			(*ret)->synchronous = p->synchronous;
 			return 0;
+		}
 	}
 	return err_wrap(err, r, "no Patroni member tells of the cluster");
 }
@@ -278,6 +297,7 @@ static void on_answer(const struct http_answer *a, void *data)
 	if (a->error || a->status != 200 || json_parse(a->body, a->length, &json, NULL) < 0 ||
 		patroni_parse_cluster(json, poll->name, a->done_ns, p->instances, p->n, &v, NULL) < 0)
 		return;
+	v->synchronous = p->synchronous;
 	cluster_view_free(poll->last);
 	poll->last = v;
 	best = weigh(p);

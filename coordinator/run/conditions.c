@@ -81,6 +81,15 @@ static bool replica_streams(const struct run *r, size_t i, const struct observat
 	return !problem;
 }
 
+/* Without one, Patroni promotes nobody, and the next drill would find no spare. */
+static bool has_sync_standby(const struct cluster_view *v)
+{
+	for (size_t i = 0; i < v->n_members; i++)
+		if (v->members[i].sync_standby)
+			return true;
+	return false;
+}
+
 bool run_streaming(const struct run *r, char **ret_why)
 {
 	const struct cluster_view *v = r->cluster.view;
@@ -93,6 +102,10 @@ bool run_streaming(const struct run *r, char **ret_why)
 	for (size_t i = 0; i < r->record->n_instances; i++)
 		if ((int)i != primary && !replica_streams(r, i, &r->seen[primary], ret_why))
 			return false;
+	if (v && v->synchronous && r->record->n_instances > 1 && !has_sync_standby(v)) {
+		explain(ret_why, r->record->cluster, "has no synchronous standby yet");
+		return false;
+	}
 	if (v && !v->leader) {
 		explain(ret_why, r->record->manager, "names no leader");
 		return false;

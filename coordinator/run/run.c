@@ -211,8 +211,7 @@ static void fill_record(struct run *r)
 	record->poll_interval_ns = RUN_POLL_NS;
 	record->manager_interval_ns = RUN_MANAGER_MS * NS_PER_MS;
 	record->lag_limit_bytes = r->drill->steady_lag_bytes;
-	for (size_t i = 0; c->view && i < c->view->n_members; i++)
-		record->synchronous = record->synchronous || c->view->members[i].sync_standby;
+	record->synchronous = c->view && c->view->synchronous;
 	record->instances = calloc(c->targets.count, sizeof(*record->instances));
 	r->seen = calloc(c->targets.count + 1, sizeof(*r->seen));
 	if (!record->instances || !r->seen)
