@@ -237,7 +237,7 @@ static void put_events(FILE *f, const cJSON *report)
 		if (isnan(at))
 			fputs("\"><td></td>", f);
 		else
-			fprintf(f, "\"><td class=\"num\">%.3f s</td>", at / 1000);
+			fprintf(f, "\"><td class=\"num\">%.3f s</td>", round(at) / 1000 + 0.0);
 		cell(f, report_text(e, "kind"));
 		cell(f, report_text(e, "instance"));
 		cell(f, report_text(e, "text"));

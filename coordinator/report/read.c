@@ -88,6 +88,14 @@ const struct report_figure_info report_figures[FIGURE_MAX] = {
 		"sum of the times without a read"},
 };
 
+static const char *why_not_back(const cJSON *report, const char *outages, const char *failed,
+	const char *none)
+{
+	if (cJSON_GetArraySize(report_list(report, outages)) > 0)
+		return "did not come back";
+	return report_true(report, failed) ? "no outage" : none;
+}
+
 static const char *why_absent(const cJSON *report, enum report_figure f)
 {
 	const char *redundancy = report_text(report, "redundancy");
@@ -98,9 +106,9 @@ static const char *why_absent(const cJSON *report, enum report_figure f)
 	case FIGURE_TTD:
 		return "no reaction seen";
 	case FIGURE_WRITE_TTR:
-		return report_true(report, "writes_failed") ? "did not come back" : "no write failed";
+		return why_not_back(report, "write_outages", "writes_failed", "no write failed");
 	case FIGURE_READ_TTR:
-		return report_true(report, "reads_failed") ? "did not come back" : "no read failed";
+		return why_not_back(report, "read_outages", "reads_failed", "no read failed");
 	case FIGURE_FULL_TTR:
 		return *redundancy == 'k' ? "redundancy was never lost" :
 		       *redundancy == 'l' ? "did not come back" : "not seen";

@@ -51,9 +51,22 @@ static struct actual actual_full(const struct verdict *v)
 	return figure_or(&v->full_ttr, SIGHT_NEVER, "full redundancy did not come back");
 }
 
+/* Back after an outage, or never, or there was none. */
+static struct actual actual_back(const struct figure *ttr, bool outage, bool failed,
+	const char *const words[static 3])
+{
+	return figure_or(ttr, outage ? SIGHT_NEVER : SIGHT_NOTHING,
+		words[outage ? 2 : failed ? 1 : 0]);
+}
+
 static struct actual actual_time(const struct run_record *r, const struct verdict *v,
 	enum expectation_figure f)
 {
+	static const char *const writes[] = {"no write failed", "no outage: some writes failed, "
+		"others went on", "writes did not come back"};
+	static const char *const reads[] = {"no read failed", "no outage: some reads failed, "
+		"others went on", "reads did not come back"};
+
 	if (!v->milestones[T0].known)
 		return without(SIGHT_UNMEASURED, "not measured: no fault fired");
 	if (r->n_attempts == 0 && f != EXPECT_FULL_REDUNDANCY)
@@ -62,11 +75,9 @@ static struct actual actual_time(const struct run_record *r, const struct verdic
 	case EXPECT_TTD:
 		return actual_ttd(v);
 	case EXPECT_WRITE_TTR:
-		return figure_or(&v->write_ttr, v->writes_failed ? SIGHT_NEVER : SIGHT_NOTHING,
-			v->writes_failed ? "writes did not come back" : "no write failed");
+		return actual_back(&v->write_ttr, v->n_write_outages > 0, v->writes_failed, writes);
 	case EXPECT_READ_TTR:
-		return figure_or(&v->read_ttr, v->reads_failed ? SIGHT_NEVER : SIGHT_NOTHING,
-			v->reads_failed ? "reads did not come back" : "no read failed");
+		return actual_back(&v->read_ttr, v->n_read_outages > 0, v->reads_failed, reads);
 	case EXPECT_FULL_REDUNDANCY:
 		return actual_full(v);
 	case EXPECT_WRITE_DOWNTIME:

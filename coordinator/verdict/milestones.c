@@ -228,8 +228,9 @@ static void writes_compute(const struct run_record *r, struct verdict *v)
 	if (outage && !outage->open)
 		/* The old primary's late answers end no outage in which another was promoted. */
 		again = series_first_ok(&s, outage->to_ns - 1, promoted ? v->new_timeline : 0);
-	else if (!outage && bad.known)
-		again = series_first_ok(&s, bad.ns, 0);
+	else if (!outage && bad.known && v->milestones[T4].known)
+		/* Promoted so fast that nobody called it an outage. */
+		again = series_first_ok(&s, bad.ns, v->new_timeline);
 	if (again)
 		set(v, T5, again->done_ns);
 	v->resolution_ns = resolution(&s, &bad, again, outage != NULL);
@@ -250,8 +251,6 @@ static void reads_compute(const struct run_record *r, struct verdict *v)
 	v->read_downtime_ns = outages_sum(v->read_outages, v->n_read_outages);
 	if (v->n_read_outages && !v->read_outages[0].open)
 		again = series_first_ok(&s, v->read_outages[0].to_ns - 1, 0);
-	else if (!v->n_read_outages && bad.known)
-		again = series_first_ok(&s, bad.ns, 0);
 	if (again)
 		set(v, T6, again->done_ns);
 	v->read_resolution_ns = resolution(&s, &bad, again, v->n_read_outages != 0);

@@ -93,7 +93,7 @@ static uint64_t find_floor(const struct run_record *r, const struct verdict *v)
 		if (f->fired_ns && f->reverted_ns > floor)
 			floor = f->reverted_ns;
 	}
-	if (v->writes_failed && !v->milestones[T5].known)
+	if (v->n_write_outages && !v->milestones[T5].known)
 		return UINT64_MAX;
 	if (v->milestones[T5].known && v->milestones[T5].ns > floor)
 		floor = v->milestones[T5].ns;

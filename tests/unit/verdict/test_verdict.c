@@ -109,19 +109,47 @@ Test(verdict, trouble_before_the_fault_is_not_its_fault)
 	cr_assert_eq(v->write_downtime_ns, 0);
 }
 
-Test(verdict, a_blink_is_no_outage_but_has_its_time)
+Test(verdict, a_blink_is_no_outage)
 {
 	RECORD(r, record_new());
 
 	writes(r, 0, 1000, PG1, 1);
 	attempt(r, W_LONG, 1000, 1001, OUTCOME_FAIL, -1, 0);
 	writes(r, 1051, 3000, PG1, 1);
+	reads(r, 0, 2500);
+	attempt(r, R_LONG, 2500, 2502, OUTCOME_FAIL, -1, 0);
+	reads(r, 2510, 3000);
 	fault(r, PG1, 1000, 1000.5, 1);
+	expect(r, "writeTtr", "max", "0");
+	expect(r, "readTtr", "max", "0");
 	VERDICT(v, r);
 	IS_AT(v, T1, 1001);
-	IS_AT(v, T5, 1053);
+	IS_ABSENT(v, T5);
+	IS_ABSENT(v, T6);
+	cr_assert(v->writes_failed && v->reads_failed);
+	cr_assert(v->results[0].passed && v->results[1].passed);
+	cr_assert_str_eq(v->results[0].actual, "no outage: some writes failed, others went on");
 	cr_assert_eq(v->n_write_outages, 0);
 	cr_assert_eq(v->write_downtime_ns, 0);
+}
+
+/* Nobody waited long enough to call it an outage, but the new primary took over. */
+Test(verdict, a_switch_in_a_blink_has_its_time)
+{
+	RECORD(r, record_new());
+
+	writes(r, 0, 1000, PG1, 1);
+	attempt(r, W_LONG, 1000, 1001, OUTCOME_FAIL, -1, 0);
+	attempt(r, W_LONG, 1051, 1060, OUTCOME_OK, PG1, 1);	/* its last */
+	writes(r, 1300, 3000, PG2, 2);
+	polls(r, PG1, 0, 1000, SEEN_PRIMARY, 1);
+	polls(r, PG2, 0, 1250, SEEN_STREAMING, 1);
+	polls(r, PG2, 1250, 3000, SEEN_PRIMARY, 2);
+	fault(r, PG1, 1000, 1000.5, 1);
+	VERDICT(v, r);
+	IS_AT(v, T4, 1250);
+	IS_AT(v, T5, 1302);
+	cr_assert_eq(v->n_write_outages, 0);
 }
 
 Test(verdict, a_pause_of_the_probes_is_no_outage_but_blurs)
