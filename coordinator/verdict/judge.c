@@ -62,10 +62,10 @@ static struct actual actual_back(const struct figure *ttr, bool outage, bool fai
 static struct actual actual_time(const struct run_record *r, const struct verdict *v,
 	enum expectation_figure f)
 {
-	static const char *const writes[] = {"no write failed", "no outage: some writes failed, "
-		"others went on", "writes did not come back"};
-	static const char *const reads[] = {"no read failed", "no outage: some reads failed, "
-		"others went on", "reads did not come back"};
+	static const char *const writes[] = {"no write failed",
+		"no outage: some writes failed, others went on", "writes did not come back"};
+	static const char *const reads[] = {"no read failed",
+		"no outage: some reads failed, others went on", "reads did not come back"};
 
 	if (!v->milestones[T0].known)
 		return without(SIGHT_UNMEASURED, "not measured: no fault fired");
