@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/json.h"
@@ -37,6 +38,8 @@ struct http_client {
 	CURLM *multi;
 	sd_event_source *timer;
 	struct http_call *calls;
+	sd_event_source **watches;	/* by descriptor */
+	size_t n_watches;
 };
 
 static void call_free(struct http_call *call)
@@ -149,31 +152,58 @@ static int on_timer(sd_event_source *s, uint64_t usec, void *data)
 	return 0;
 }
 
+/* libcurl tells of a socket's end after it closed it, when its number may be another's already: so the
+ * watch goes at the closing itself, and is found by the number. */
+static void watch_end(struct http_client *c, int fd)
+{
+	if ((size_t)fd < c->n_watches)
+		c->watches[fd] = sd_event_source_disable_unref(c->watches[fd]);
+}
+
+static int curl_socket_close(void *data, curl_socket_t fd)
+{
+	watch_end(data, fd);
+	return close(fd);
+}
+
+static bool watches_grow(struct http_client *c, int fd)
+{
+	size_t n = (size_t)fd + 16;
+	sd_event_source **more;
+
+	if ((size_t)fd < c->n_watches)
+		return true;
+	more = reallocarray(c->watches, n, sizeof(*more));
+	if (!more)
+		return false;
+	memset(more + c->n_watches, 0, (n - c->n_watches) * sizeof(*more));
+	c->watches = more;
+	c->n_watches = n;
+	return true;
+}
+
+/* A failure here would make libcurl give up every call for good. */
 static int curl_socket_changed(CURL *easy, curl_socket_t fd, int what, void *data, void *socket_data)
 {
 	struct http_client *c = data;
-	sd_event_source *source = socket_data;
 	uint32_t events = 0;
 
 	(void)easy;
+	(void)socket_data;
 	if (what == CURL_POLL_REMOVE) {
-		curl_multi_assign(c->multi, fd, NULL);
-		if (source) {
-			sd_event_source_set_enabled(source, SD_EVENT_OFF);
-			sd_event_source_unref(source);
-		}
+		watch_end(c, fd);
 		return 0;
 	}
 	if (what & CURL_POLL_IN)
 		events |= EPOLLIN;
 	if (what & CURL_POLL_OUT)
 		events |= EPOLLOUT;
-	if (source)
-		return sd_event_source_set_io_events(source, events) < 0 ? -1 : 0;
-	if (sd_event_add_io(c->event, &source, fd, events, on_io, c) < 0)
+	if (!watches_grow(c, fd))
 		return -1;
-	curl_multi_assign(c->multi, fd, source);
-	return 0;
+	if (c->watches[fd] && sd_event_source_set_io_events(c->watches[fd], events) >= 0)
+		return 0;
+	watch_end(c, fd);
+	return sd_event_add_io(c->event, &c->watches[fd], fd, events, on_io, c) < 0 ? -1 : 0;
 }
 
 static int curl_timer_changed(CURLM *multi, long timeout_ms, void *data)
@@ -227,6 +257,9 @@ void http_client_free(struct http_client *c)
 	if (c->timer)
 		sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
 	sd_event_source_unref(c->timer);
+	for (size_t i = 0; i < c->n_watches; i++)
+		sd_event_source_disable_unref(c->watches[i]);
+	free(c->watches);
 	sd_event_unref(c->event);
 	free(c);
 }
@@ -310,6 +343,8 @@ static int call_set_up(struct http_call *call, const struct http_request *r)
 	curl_easy_setopt(e, CURLOPT_NOPROXY, "*");
 	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(e, CURLOPT_PRIVATE, call);
+	curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION, curl_socket_close);
+	curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, call->client);
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, call->error);
 	curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, r->method);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
