@@ -16,6 +16,7 @@ static const struct fault_spec *const faults[] = {
 	&fault_proc_kill,
 	&fault_proc_freeze,
 	&fault_conn_reset,
+	&fault_clock_skew,
 	NULL,
 };
 

@@ -45,6 +45,7 @@ extern const struct fault_spec fault_net_shape;
 extern const struct fault_spec fault_proc_kill;
 extern const struct fault_spec fault_proc_freeze;
 extern const struct fault_spec fault_conn_reset;
+extern const struct fault_spec fault_clock_skew;
 
 /* NULL-terminated, in the order that help prints them. */
 const struct fault_spec *const *catalogue_faults(void);

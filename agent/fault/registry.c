@@ -8,6 +8,7 @@ extern const struct fault_driver driver_net_shape;
 extern const struct fault_driver driver_proc_kill;
 extern const struct fault_driver driver_proc_freeze;
 extern const struct fault_driver driver_conn_reset;
+extern const struct fault_driver driver_clock_skew;
 
 static const struct fault_driver *const drivers[] = {
 	&driver_net_partition,
@@ -15,6 +16,7 @@ static const struct fault_driver *const drivers[] = {
 	&driver_proc_kill,
 	&driver_proc_freeze,
 	&driver_conn_reset,
+	&driver_clock_skew,
 	NULL,
 };
 

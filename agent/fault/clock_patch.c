@@ -1,0 +1,291 @@
+#include "fault/clock_patch.h"
+
+#include <errno.h>
+#include <string.h>
+#include "core/cleanup.h"
+#include "core/clock.h"
+#include "kernel/proc.h"
+
+#define ROUNDS	     20
+#define STOP_WAIT_NS (250 * NS_PER_MS)
+#define REMOVE_NS    (3 * NS_PER_S)
+#define AGAIN_US     200
+/* A signal handler may have interrupted code of ours: it goes back there within this time. */
+#define LEAVE_US     5000
+
+static enum clock_patch_state state_of(const struct vdso_process *p, const struct vdso_image *own,
+	uint64_t token)
+{
+	struct vdso_block block;
+
+	if (vdso_block_of(p, own->padding, &block))
+		return block.token == token ? CLOCK_PATCH_OURS : CLOCK_PATCH_OTHER;
+	return memcmp(p->bytes, own->bytes, own->size) == 0 ? CLOCK_PATCH_NONE : CLOCK_PATCH_STRANGE;
+}
+
+static enum clock_patch_state process_open(pid_t pid, const struct vdso_image *own, uint64_t token,
+	struct vdso_process *ret)
+{
+	int r = vdso_open(pid, own, ret, NULL);
+
+	if (r == -ESRCH)
+		return CLOCK_PATCH_GONE;
+	return r < 0 ? CLOCK_PATCH_UNFIT : state_of(ret, own, token);
+}
+
+enum clock_patch_state clock_patch_look(pid_t pid, const struct vdso_image *own, uint64_t token)
+{
+	_cleanup_(vdso_close) struct vdso_process p = {.fd = -1};
+
+	return process_open(pid, own, token, &p);
+}
+
+const char *clock_patch_reason(enum clock_patch_state state)
+{
+	switch (state) {
+	case CLOCK_PATCH_OTHER:
+		return "its clock is skewed by another experiment";
+	case CLOCK_PATCH_STRANGE:
+		return "its vDSO was changed by somebody else (a debugger's breakpoint?)";
+	case CLOCK_PATCH_UNFIT:
+		return "it has no vDSO, or one of another kind (a 32-bit program)";
+	case CLOCK_PATCH_GONE:
+		return "it is gone";
+	default:
+		return "it came to life a moment ago";
+	}
+}
+
+static bool may_execute(const struct vdso_process *p)
+{
+	_cleanup_free_ pid_t *tids = NULL;
+	size_t n;
+
+	if (proc_threads(p->pid, &tids, &n, NULL) < 0)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (vdso_may_execute(p, tids[i]))
+			return true;
+	return false;
+}
+
+struct opened {
+	struct vdso_process *list;
+	size_t count;
+};
+
+static void opened_done(struct opened *o)
+{
+	for (size_t i = 0; i < o->count; i++)
+		vdso_close(&o->list[i]);
+	free(o->list);
+}
+
+/* The block before what jumps to it: whatever ends us in between leaves nothing that acts. */
+static int put_one(struct vdso_process *p, const struct vdso_image *own,
+	const struct vdso_patch *patch, struct err **err)
+{
+	int r = vdso_make(p, patch->bytes, patch->block, patch->block + patch->block_size, err);
+
+	return r < 0 ? r : vdso_make(p, patch->bytes, 0, own->padding, err);
+}
+
+int clock_patch_put(const struct ptrace_held *held, size_t count, const struct vdso_image *own,
+	const struct vdso_patch *patch, uint64_t token, size_t *ret_count, struct err **err)
+{
+	_cleanup_(opened_done) struct opened o = {.list = calloc(count + 1, sizeof(*o.list))};
+	size_t had = 0, gone = 0;
+
+	if (!o.list)
+		return err_errno(err, ENOMEM, "skew clocks");
+	for (size_t i = 0; i < count; i++) {
+		_cleanup_(vdso_close) struct vdso_process p = {.fd = -1};
+		enum clock_patch_state s = process_open(held[i].id.pid, own, token, &p);
+
+		if (s == CLOCK_PATCH_OTHER)
+			return err_set(err, EBUSY, "process %d: %s", held[i].id.pid,
+				clock_patch_reason(s));
+		had += s == CLOCK_PATCH_OURS;
+		if (s != CLOCK_PATCH_NONE)
+			continue;
+		if (may_execute(&p))
+			return err_set(err, EAGAIN, "process %d reads a clock", held[i].id.pid);
+		o.list[o.count++] = p;
+		p = (struct vdso_process){.fd = -1};
+	}
+	for (size_t i = 0; i < o.count; i++) {
+		int r = put_one(&o.list[i], own, patch, err);
+
+		if (r < 0 && r != -ESRCH)
+			return r;
+		gone += r == -ESRCH;
+	}
+	*ret_count = had + o.count - gone;
+	return 0;
+}
+
+/* Every process of the node with this token's patch; ends its skew where it goes on. */
+static int find_all(const struct vdso_image *own, uint64_t token, struct proc_id **ret,
+	size_t *ret_count, struct err **err)
+{
+	_cleanup_free_ struct proc_id *found = NULL;
+	_cleanup_free_ pid_t *pids = NULL;
+	size_t n, count = 0;
+	int r;
+
+	r = proc_pids(&pids, &n, err);
+	if (r < 0)
+		return r;
+	found = calloc(n + 1, sizeof(*found));
+	if (!found)
+		return err_errno(err, ENOMEM, "look for skewed clocks");
+	for (size_t i = 0; i < n; i++) {
+		_cleanup_(vdso_close) struct vdso_process p = {.fd = -1};
+		struct vdso_block block;
+
+		if (pids[i] == getpid() ||
+		    process_open(pids[i], own, token, &p) != CLOCK_PATCH_OURS)
+			continue;
+		if (vdso_block_of(&p, own->padding, &block) && block.length_ns > 0)
+			r = vdso_block_end(&p, own->padding, err);
+		if (r < 0 && r != -ESRCH)
+			return r;
+		if (r >= 0 && proc_identify(pids[i], &found[count], NULL) == 0)
+			count++;
+		r = 0;
+	}
+	*ret = steal_ptr(found);
+	*ret_count = count;
+	return 0;
+}
+
+/* Held still by another tracer of this agent (proc-freeze), which only this thread could end. */
+static bool stands_already(pid_t pid)
+{
+	_cleanup_free_ pid_t *tids = NULL;
+	_cleanup_free_ char *tgid = NULL;
+	struct proc_stat s;
+	pid_t tracer;
+	size_t n;
+
+	if (proc_threads(pid, &tids, &n, NULL) < 0 || proc_tracer(pid, &tracer, NULL) < 0 || !tracer ||
+	    proc_status_field(tracer, "Tgid", &tgid, NULL) < 0 ||
+	    (pid_t)strtol(tgid, NULL, 10) != getpid())
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (proc_read_stat(tids[i], &s, NULL) == 0 && s.state != 't')
+			return false;
+	return true;
+}
+
+static int stop_all(struct ptrace_hold *hold, const struct proc_id *ids, size_t count,
+	struct err **err)
+{
+	size_t n_new, running;
+
+	for (size_t i = 0; i < count; i++) {
+		int r = stands_already(ids[i].pid) ?
+				0 : ptrace_hold_seize(hold, &ids[i], 1, &n_new, err);
+
+		if (r < 0)
+			return r;
+	}
+	ptrace_hold_stop(hold, STOP_WAIT_NS, &running);
+	return 0;
+}
+
+/* No way in any more; what is inside finds its way out. */
+static int restore_entries(struct vdso_process *p, const struct vdso_image *own, struct err **err)
+{
+	if (may_execute(p))
+		return err_set(err, EAGAIN, "process %d reads a clock", p->pid);
+	return vdso_make(p, own->bytes, 0, own->padding, err);
+}
+
+/* The token goes last. */
+static int restore_block(struct vdso_process *p, const struct vdso_image *own, struct err **err)
+{
+	size_t data = own->padding + sizeof(struct vdso_block);
+	int r;
+
+	if (may_execute(p))
+		return err_set(err, EAGAIN, "process %d reads a clock", p->pid);
+	r = vdso_make(p, own->bytes, data, own->size, err);
+	return r < 0 ? r : vdso_make(p, own->bytes, own->padding, data, err);
+}
+
+typedef int (*step_fn)(struct vdso_process *p, const struct vdso_image *own, struct err **err);
+
+/* One step on each of them, under one stop. -EAGAIN: some are left. */
+static int step_once(const struct proc_id *ids, size_t count, const struct vdso_image *own,
+	uint64_t token, step_fn step, struct err **err)
+{
+	_cleanup_(ptrace_hold_freep) struct ptrace_hold *hold = NULL;
+	bool again = false;
+	int r;
+
+	r = ptrace_hold_new(&hold, err);
+	if (r >= 0)
+		r = stop_all(hold, ids, count, err);
+	for (size_t i = 0; i < count && r >= 0; i++) {
+		_cleanup_(vdso_close) struct vdso_process p = {.fd = -1};
+
+		if (process_open(ids[i].pid, own, token, &p) != CLOCK_PATCH_OURS)
+			continue;
+		r = step(&p, own, err);
+		again |= r == -EAGAIN;
+		if (r == -ESRCH || r == -EAGAIN)
+			r = 0;
+	}
+	return r < 0 ? r : again ? -EAGAIN : 0;
+}
+
+static int step_all(const struct proc_id *ids, size_t count, const struct vdso_image *own,
+	uint64_t token, step_fn step, struct err **err)
+{
+	uint64_t end = now_ns() + REMOVE_NS;
+	int r;
+
+	while ((r = step_once(ids, count, own, token, step, err)) == -EAGAIN && now_ns() < end)
+		usleep(AGAIN_US);
+	return r == -EAGAIN ? err_set(err, EBUSY, "%s", err ? err_text(*err) : "a clock is being read") :
+			      r;
+}
+
+int clock_patch_remove(const struct vdso_image *own, uint64_t token, struct err **err)
+{
+	for (int round = 0; round < ROUNDS; round++) {
+		_cleanup_free_ struct proc_id *ids = NULL;
+		size_t n = 0;
+		int r;
+
+		r = find_all(own, token, &ids, &n, err);
+		if (r < 0 || n == 0)
+			return r;
+		r = step_all(ids, n, own, token, restore_entries, err);
+		if (r < 0)
+			return r;
+		usleep(LEAVE_US);
+		r = step_all(ids, n, own, token, restore_block, err);
+		if (r < 0)
+			return r;
+	}
+	return err_set(err, EBUSY, "processes with a skewed clock were born in each of %d looks", ROUNDS);
+}
+
+int clock_patch_find(const struct vdso_image *own, uint64_t token, pid_t *ret, struct err **err)
+{
+	_cleanup_free_ pid_t *pids = NULL;
+	size_t n;
+	int r;
+
+	r = proc_pids(&pids, &n, err);
+	if (r < 0)
+		return r;
+	*ret = 0;
+	for (size_t i = 0; i < n && !*ret; i++)
+		if (pids[i] != getpid() &&
+		    clock_patch_look(pids[i], own, token) == CLOCK_PATCH_OURS)
+			*ret = pids[i];
+	return 0;
+}
