@@ -17,16 +17,19 @@ from harness.agent import Agent, scratch, wait_until  # noqa: E402
 from harness.target import Target  # noqa: E402
 
 BEFORE = ["new", "arming", "armed-unjournaled", "armed", "firing"]
+FIRING = ["before-fire", "stopping", "stopped", "patched"]      # of drivers; journaled by then
 IN_EFFECT = ["fired", "active", "reverting"]
 AFTER = ["released", "reverted", "verifying", "verified", "clean"]
 REPLAY = ["replay-reverting", "replay-reverted", "replay-verified", "replay-clean"]
 JOURNALED = {"armed", "firing", *IN_EFFECT, "released", "reverted", "verifying", "verified"}
 HELD_MS = 100
+SKEWED_S = 1800
 JOURNALED_S = 2
 TRIES = 3   # a case that was only late, on a busy machine, is tried again; a leak is late each time
 
-# name: fault, parameters, what a killed agent leaves, points of the driver's own. waits: there a
-# process that forks waits for the agent, its tracer, which only this test keeps stopped.
+# name: fault, parameters, what a killed agent leaves (skewed: until the deadline), points of the
+# driver's own. waits: there a process that forks waits for the agent, its tracer, which only this
+# test keeps stopped.
 FAULTS = {
     "net-partition": dict(
         fault="net-partition", params={"peers": ["all"]}, leaves="nothing",
@@ -50,6 +53,10 @@ FAULTS = {
     "conn-reset": dict(
         fault="conn-reset", params={"role": "client", "every": "20s"}, leaves="reset",
         before=["opening", "opened", "resetting"], during=["reset"], after=[]),
+    "clock-skew": dict(
+        fault="clock-skew", params={"offset": "1h"}, leaves="skewed",
+        before=["looking", "stopping", "stopped", "patched"], during=["releasing"], after=[],
+        waits=["stopped", "patched"]),
 }
 # Where the journal is on disk and the fault is not yet in effect, of all drivers.
 JUST_BEFORE = ["before-fire", "stopping", "resetting"]
@@ -67,8 +74,14 @@ def expect(condition, text):
 def in_effect(row, point):
     if row["leaves"] in ("dead", "reset"):
         return False
-    held_on = ["released"] if row["leaves"] == "frozen" else []
+    held_on = ["released"] if row["leaves"] in ("frozen", "skewed") else []
     return point in IN_EFFECT + row["during"] + held_on
+
+
+def has_effect(row, target):
+    if row["leaves"] == "skewed":
+        return abs(target.clock_off()) > SKEWED_S
+    return target.answer_ms(250) is None
 
 
 def drive(agent, row, target):
@@ -86,6 +99,7 @@ def has_entry(row, point):
     own = [*row["before"], *row["during"], *row["after"]]
     if point in own:
         return point in row["during"] + row["after"] or point in JUST_BEFORE
+        return point in row["during"] + row["after"] or point in FIRING
     if row["fault"] == "proc-kill" and point in ("arming", "armed"):
         return False    # the driver has points of these names, inside its arm()
     return point in JOURNALED
@@ -121,9 +135,10 @@ def case(row, point, target, folder):
         expect(agent.wait_halted(), f"the agent never came to this point: {agent.tail()}")
         expect(bool(agent.entries()) == has_entry(row, point), f"journal: {agent.entries()}")
         if in_effect(row, point):
-            expect(target.answer_ms(250) is None, "not in effect where it should be")
+            expect(has_effect(row, target), "not in effect where it should be")
         elif row["leaves"] != "dead" and point not in row.get("waits", []):
             expect(target.answer_ms(5000) is not None, "in effect where it should not be")
+            expect(row["leaves"] != "skewed" or not has_effect(row, target), "skewed too early or late")
     finally:
         agent.kill()
     held = None
@@ -133,6 +148,7 @@ def case(row, point, target, folder):
         hit = point not in BEFORE + row["before"]
         expect(target.is_reset(session) == hit, "reset" if not hit else "not reset")
     elif row["leaves"] == "nothing":
+    elif row["leaves"] in ("nothing", "skewed"):
         held = target.answer_ms(5000)
         expect(held is not None, "the instance does not answer after the agent's death")
     driver.join(20)
@@ -157,6 +173,8 @@ def after_restart(agent, target):
         expect(wait_until(lambda: not agent.entries(), JOURNALED_S),
                f"journal: {agent.entries()}: {agent.tail()}")
         expect(target.answer_ms(10000) is not None, "the instance does not answer")
+        expect(abs(target.clock_off()) < SKEWED_S, "the clock is still wrong")
+        expect(not target.patched(), f"vDSOs still patched: {target.patched()}")
         took = time.monotonic() - start
         node = agent.node()
         expect(node["accepting"], f"node does not accept: {node['reason']}")

@@ -18,6 +18,7 @@ import threading
 import time
 
 from harness.agent import wait_until
+from harness.vdso import is_pristine
 
 CLONE_NEWNET = 0x40000000
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
@@ -185,6 +186,21 @@ class Target:
             if comm == "postgres" and len(words) > 2 and words[1] == b"-D":
                 return pid
         return None
+
+    def clock_off(self):
+        """How far SQL's clock is from ours, in seconds."""
+        command = [f"{postgres_folder()}/psql", "-XAtq", "-h", self.folder, "-U", "postgres", "-c",
+                   "select extract(epoch from clock_timestamp())", "postgres"]
+
+        def ask():      # it may be starting up
+            return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  check=False, timeout=20).stdout
+        answer = wait_until(ask, 10)
+        return float(answer) - time.time()
+
+    def patched(self):
+        """Processes whose vDSO is not what the kernel gave them."""
+        return [pid for pid in self.pids() if not is_pristine(pid)]
 
     def kill_postmaster(self):
         os.kill(self.postmaster(), signal.SIGKILL)

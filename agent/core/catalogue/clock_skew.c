@@ -76,8 +76,8 @@ const struct fault_spec fault_clock_skew = {
 		"left alone.\n\n"
 		"A wait until a point in time ends by the kernel's clock: in a program whose clock is "
 		"ahead it takes longer by the offset, also after the fault's end. So monotonic "
-		"forward brings programs with threads to a standstill (Python's do wait so for one "
-		"another); a drift, or back, does not.\n\n"
+		"forward brings programs with threads to a standstill: Python's wait so for one "
+		"another.\n\n"
 		"For the skew to be put on and taken off, the processes stand still for some "
 		"milliseconds. Meanwhile nobody else may trace them: a debugger, or another fault that "
 		"does (proc-freeze), is named in the refusal.",
