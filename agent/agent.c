@@ -118,9 +118,15 @@ int agent_probe(struct agent *a, struct err **err)
 
 static int on_owner_ended(sd_event_source *s, int fd, uint32_t revents, void *data)
 {
-	(void)s, (void)fd, (void)revents;
+	struct agent *a = data;
+
+	(void)fd, (void)revents;
+	sd_event_source_set_enabled(s, SD_EVENT_OFF);
 	log_info("the process that started this agent ended");
-	return sd_event_exit(data, 0);
+	a->owner_ended = true;
+	if (a->server && api_server_is_used(a->server))
+		return 0;
+	return sd_event_exit(a->event, 0);
 }
 
 static int watch_owner(struct agent *a, struct err **err)
@@ -133,7 +139,7 @@ static int watch_owner(struct agent *a, struct err **err)
 	fd = pidfd_open(a->config.owner, 0);
 	if (fd < 0)
 		return err_errno(err, errno, "owner process %d", (int)a->config.owner);
-	r = sd_event_add_io(a->event, &source, fd, EPOLLIN, on_owner_ended, a->event);
+	r = sd_event_add_io(a->event, &source, fd, EPOLLIN, on_owner_ended, a);
 	if (r >= 0)
 		r = sd_event_source_set_io_fd_own(source, true);
 	else

@@ -19,7 +19,8 @@ struct agent_config {
 	char *tls_cert, *tls_key, *tls_ca;	/* PEM files; all three with listen */
 	char **tls_allowed_names;		/* subject CNs or SANs that may call; NULL: any of the CA's */
 	char *halt_at;		/* crash tests */
-	pid_t owner;		/* leave when this process ends (pgjolt started us); 0: stay */
+	pid_t owner;		/* leave when this process ends (pgjolt started us) and nobody else
+				 * follows our events; 0: stay */
 	int ready_fd;		/* gets "ready\n" once the agent listens, then is closed; -1: none */
 	struct experiment_limits limits;	/* its lists are owned too */
 };
@@ -35,6 +36,7 @@ struct agent {
 	struct event_log *events;	/* ring of the last 4096, and its followers */
 	struct api_server *server;
 	char *boot_id;
+	bool owner_ended;	/* it has done with us; we stay for as long as others follow */
 	struct capability *capabilities;	/* probed once at start, again on POST /v1/probe */
 	size_t n_capabilities;
 };

@@ -25,13 +25,14 @@ int caller_from_socket(int fd, struct caller *ret, struct err **err)
 		return err_set(err, -EPERM, "uid %u may not call this agent: root alone may",
 			(unsigned)peer.uid);
 	ret->status = 0;
+	ret->pid = peer.pid;
 	return 0;
 }
 
 /* A name from a certificate is the caller's own text. */
 static void name_set(struct caller *c, const char *name)
 {
-	snprintf(c->name, sizeof(c->name), "certificate %s", name);
+	snprintf(c->name, sizeof(c->name), "certificate %.147s", name);
 	for (char *p = c->name; *p; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			*p = '?';

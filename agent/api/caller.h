@@ -1,6 +1,7 @@
 /* Who calls, and whether he may. */
 #pragma once
 
+#include <sys/types.h>
 #include <stdbool.h>
 #include "core/err.h"
 
@@ -11,6 +12,7 @@ struct gnutls_session_int;
 struct caller {
 	char name[160];	/* "uid 0, pid 77" or "certificate pgjolt.example"; printable */
 	unsigned status;	/* HTTP status of a refusal: 401 or 403 */
+	pid_t pid;		/* of a caller on the unix socket; 0: none */
 };
 
 /* The process at the other end of a unix socket (SO_PEERCRED, unix(7)): root or the agent's own

@@ -9,7 +9,8 @@
 
 #define BLOCK_BYTES 16384
 
-struct event_stream *event_stream_new(struct api_server *server, uint64_t after, bool follow)
+struct event_stream *event_stream_new(struct api_server *server, uint64_t after, bool follow,
+	pid_t pid)
 {
 	struct event_stream *s = calloc(1, sizeof(*s));
 
@@ -18,6 +19,7 @@ struct event_stream *event_stream_new(struct api_server *server, uint64_t after,
 	s->server = server;
 	s->sent = after;
 	s->follow = follow;
+	s->pid = pid;
 	s->given_ns = now_ns();
 	s->next = server->streams;
 	if (s->next)
@@ -38,6 +40,7 @@ void event_stream_free(struct event_stream *s)
 	if (s->next)
 		s->next->previous = s->previous;
 	s->server->n_followers -= s->follow;
+	server_leave_if_unused(s->server);
 	free(s->line);
 	free(s);
 }

@@ -4,6 +4,7 @@
 #include <microhttpd.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct api_server;
 struct client;
@@ -16,6 +17,7 @@ struct event_stream {
 	struct client *client;
 	uint64_t sent;		/* sequence of the last event given */
 	bool follow;
+	pid_t pid;		/* who reads; 0: not on this node's socket */
 	bool suspended;		/* its connection is, until stream_resume() */
 	bool beat;		/* an empty line is due */
 	uint64_t given_ns;	/* when something was given last */
@@ -24,8 +26,9 @@ struct event_stream {
 	struct event_stream *previous, *next;
 };
 
-/* after: events beyond this sequence. */
-struct event_stream *event_stream_new(struct api_server *server, uint64_t after, bool follow);
+/* after: events beyond this sequence. pid: who reads. */
+struct event_stream *event_stream_new(struct api_server *server, uint64_t after, bool follow,
+	pid_t pid);
 void event_stream_free(struct event_stream *s);
 /* Takes s; it is freed with the response. NULL without memory. */
 struct MHD_Response *event_stream_respond(struct event_stream *s,

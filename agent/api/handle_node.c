@@ -47,6 +47,20 @@ int handle_instances(const struct call *call, struct answer *ret, struct err **e
 	return 0;
 }
 
+/* Whoever else follows the events still uses this agent, which then stays until they have gone. */
+int handle_leave(const struct call *call, struct answer *ret, struct err **err)
+{
+	struct agent *agent = call->server->agent;
+
+	if (agent->config.owner <= 0)
+		return err_set(err, -EPERM, "this agent was not started by a pgjolt: SIGTERM ends it");
+	/* It leaves once this answer is on its way: request_end(). */
+	agent->owner_ended = true;
+	ret->json = json_object();
+	json_add_bool(ret->json, "leaving", !api_server_is_used(call->server));
+	return 0;
+}
+
 int handle_clock(const struct call *call, struct answer *ret, struct err **err)
 {
 	(void)call;
@@ -97,6 +111,6 @@ int handle_events(const struct call *call, struct answer *ret, struct err **err)
 	if (follow && call->server->n_followers >= SERVER_FOLLOWERS_MAX)
 		return err_set(err, -EBUSY, "%u connections follow the events already, the most",
 			call->server->n_followers);
-	ret->stream = event_stream_new(call->server, after, follow);
+	ret->stream = event_stream_new(call->server, after, follow, call->pid);
 	return ret->stream ? 0 : err_errno(err, -ENOMEM, "events");
 }

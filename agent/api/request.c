@@ -268,7 +268,11 @@ static enum MHD_Result query_take(void *cls, enum MHD_ValueKind kind, const char
 static unsigned run_handler(struct request *r, cJSON **body, struct answer *answer,
 	struct err **err)
 {
-	struct call call = {.server = r->server, .id = r->id[0] ? r->id : NULL};
+	struct call call = {
+		.server = r->server,
+		.id = r->id[0] ? r->id : NULL,
+		.pid = r->caller.pid,
+	};
 	struct query_check query = {r->route->query, &call, err, false};
 	unsigned status;
 	int code;
@@ -418,8 +422,8 @@ void request_end(void *cls, struct MHD_Connection *connection, void **state,
 	enum MHD_RequestTerminationCode why)
 {
 	struct request *r = *state;
+	struct listener *l = cls;
 
-	(void)cls;
 	(void)why;
 	(void)connection;
 	if (!r)
@@ -433,4 +437,5 @@ void request_end(void *cls, struct MHD_Connection *connection, void **state,
 	free(r->body);
 	free(r);
 	*state = NULL;
+	server_leave_if_unused(l->server);
 }

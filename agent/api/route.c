@@ -22,6 +22,7 @@ const struct route routes[] = {
 	{"POST", "/v1/experiments/{id}/revert", "revert", ROUTE_BODY_EMPTY,
 		.handle = handle_revert},
 	{"GET", "/v1/instances", .handle = handle_instances},
+	{"POST", "/v1/leave", "leave", ROUTE_BODY_EMPTY, .handle = handle_leave},
 	{"GET", "/v1/node", .handle = handle_node},
 	{"POST", "/v1/probe", "probe", ROUTE_BODY_EMPTY, .handle = handle_probe},
 	{"POST", "/v1/revert", "revert all", ROUTE_BODY_OPTIONAL, .handle = handle_revert_all},

@@ -3,6 +3,7 @@
 
 #include <cjson/cJSON.h>
 #include <stdbool.h>
+#include <sys/types.h>
 #include "api/event_stream.h"
 #include "core/err.h"
 
@@ -15,6 +16,7 @@ struct call {
 	struct api_server *server;
 	const char *id;		/* of {id} in the path; NULL where there is none */
 	const cJSON *body;	/* NULL: none was sent */
+	pid_t pid;		/* the caller's; 0: it is not on this node's socket */
 	const char *after;	/* query of /v1/events; NULL: not given */
 	const char *follow;
 };
@@ -72,6 +74,7 @@ size_t route_decode(char *s);
 int handle_node(const struct call *call, struct answer *ret, struct err **err);
 int handle_probe(const struct call *call, struct answer *ret, struct err **err);
 int handle_instances(const struct call *call, struct answer *ret, struct err **err);
+int handle_leave(const struct call *call, struct answer *ret, struct err **err);
 int handle_clock(const struct call *call, struct answer *ret, struct err **err);
 int handle_health(const struct call *call, struct answer *ret, struct err **err);
 int handle_metrics(const struct call *call, struct answer *ret, struct err **err);

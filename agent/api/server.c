@@ -309,3 +309,17 @@ void api_server_free(struct api_server *s)
 	tls_files_done(&s->tls);
 	free(s);
 }
+
+bool api_server_is_used(const struct api_server *s)
+{
+	for (const struct event_stream *e = s->streams; e; e = e->next)
+		if (e->follow && (!e->pid || e->pid != s->agent->config.owner))
+			return true;
+	return false;
+}
+
+void server_leave_if_unused(struct api_server *s)
+{
+	if (s->agent->owner_ended && !s->stopping && !api_server_is_used(s))
+		sd_event_exit(s->agent->event, 0);
+}

@@ -10,3 +10,5 @@
 
 int api_server_new(struct agent *agent, struct api_server **ret, struct err **err);
 void api_server_free(struct api_server *s);
+/* Does anybody but the agent's owner follow the events? */
+bool api_server_is_used(const struct api_server *s);

@@ -42,6 +42,9 @@ struct api_server {
 	bool stopping;
 };
 
+/* An agent that its owner has done with leaves when nobody else uses it. */
+void server_leave_if_unused(struct api_server *s);
+
 /* libmicrohttpd's callbacks of one request (request.c); cls is the listener. */
 void *request_begin(void *cls, const char *target, struct MHD_Connection *connection);
 enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, const char *path,

@@ -577,6 +577,29 @@ class Starting(unittest.TestCase):
         follower.close()
         self.assertFalse(os.path.exists(third.socket))
 
+    def test_an_owned_agent_stays_for_as_long_as_it_is_used(self):
+        owned = Agent(self.folder, "--owner-pid", str(os.getppid()), document=document).start()
+        self.addCleanup(owned.kill)
+        follower = owned.raw()
+        follower.sendall(b"GET /v1/events?follow=true HTTP/1.1\r\nHost: a\r\n\r\n")
+        self.assertIn(b" 200 ", follower.recv(4096))
+        self.assertEqual(owned.call("POST", "/v1/leave").json, {"leaving": False})
+        self.assertEqual(owned.call("GET", "/healthz").status, 200)
+        follower.close()
+        self.assertEqual(owned.process.wait(timeout=30), 0)
+
+    def test_an_owned_agent_that_nobody_uses_leaves_when_told(self):
+        owned = Agent(self.folder, "--owner-pid", str(os.getppid()), document=document).start()
+        self.addCleanup(owned.kill)
+        self.assertEqual(owned.call("POST", "/v1/leave").json, {"leaving": True})
+        self.assertEqual(owned.process.wait(timeout=30), 0)
+
+    def test_a_service_is_not_told_to_leave(self):
+        service = Agent(self.folder, document=document).start()
+        self.addCleanup(service.kill)
+        self.assertEqual(service.call("POST", "/v1/leave").status, 403)
+        self.assertEqual(service.call("GET", "/healthz").status, 200)
+
     def test_what_is_no_socket_stays(self):
         path = self.folder + "/agent.sock"
         with open(path, "w", encoding="ascii") as f:
