@@ -231,7 +231,7 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 		code = r == -ECANCELED ? EXIT_PASSED : cli_usage(verb, err);
 	} else {
 		guess_cluster(&o);
-		r = session_open(&o.session, true, &s, &err);
+		r = session_open(&o.session, o.dry_run ? SESSION_LOOK : SESSION_ACT, &s, &err);
 		if (r >= 0) {
 			r = inject_on(&o, s, &code, &err);
 			status = session_close(s);

@@ -50,7 +50,7 @@ static int nodes(const struct options *o, struct err **err)
 {
 	_cleanup_(session_closep) struct session *s = NULL;
 	struct node_info **list;
-	int r = session_open(&o->session, true, &s, err);
+	int r = session_open(&o->session, SESSION_LOOK, &s, err);
 
 	if (r < 0)
 		return r;

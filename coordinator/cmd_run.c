@@ -76,7 +76,7 @@ static int run_drill(const struct options *o, const char *name, int *ret_code, s
 
 	if (r < 0)
 		return r;
-	r = session_open(&o->session, true, &s, err);
+	r = session_open(&o->session, o->dry_run ? SESSION_LOOK : SESSION_ACT, &s, err);
 	if (r < 0)
 		return r;
 	r = run_it(o, d, s, err);

@@ -35,7 +35,7 @@ static int status(const struct options *o, struct err **err)
 	_cleanup_json_ cJSON *all = json_array();
 	struct table *t = table_new(heads);
 	size_t shown = 0;
-	int r = session_open(&o->session, false, &s, err);
+	int r = session_open(&o->session, SESSION_EXISTING, &s, err);
 
 	for (size_t i = 0; r >= 0 && i < s->n_links; i++) {
 		struct experiment_info **list = NULL;

@@ -46,7 +46,7 @@ static int stop_one(struct session *s, const char *id, size_t *ret_left, struct 
 static int stop(const struct options *o, char **ids, size_t *ret_left, struct err **err)
 {
 	_cleanup_(session_closep) struct session *s = NULL;
-	int r = session_open(&o->session, false, &s, err);
+	int r = session_open(&o->session, SESSION_EXISTING, &s, err);
 
 	if (r < 0)
 		return r;

@@ -47,7 +47,7 @@ static int targets(const struct options *o, struct err **err)
 {
 	_cleanup_(session_closep) struct session *s = NULL;
 	struct targets t = {0};
-	int r = session_open(&o->session, true, &s, err);
+	int r = session_open(&o->session, SESSION_LOOK, &s, err);
 
 	if (r >= 0)
 		r = session_targets(s, &t, err);

@@ -36,11 +36,39 @@ static int session_add(struct session *s, const struct agent_address *address, s
 	return agent_link_measure_clock(link, CLOCK_ROUNDS, err);
 }
 
-static int session_connect(struct session *s, const struct session_options *o, bool start_local,
+/* The local agent: that which answers on the default socket, or one of our own. */
+static int session_local(struct session *s, enum session_use use, struct err **err)
+{
+	struct agent_address address = {.unix_socket = (char *)AGENT_SOCKET_DEFAULT};
+	bool answers = false;
+	int r;
+
+	if (use == SESSION_ACT)
+		r = local_agent_ensure(AGENT_SOCKET_DEFAULT, &s->local, err);
+	else
+		r = local_agent_answers(AGENT_SOCKET_DEFAULT, &answers, err);
+	if (r >= 0 && use == SESSION_LOOK && !answers) {
+		r = local_agent_private(&s->local, err);
+		if (r >= 0)
+			address.unix_socket = (char *)local_agent_socket(s->local);
+	}
+	if (r < 0)
+		return r;
+	if (use == SESSION_EXISTING && !answers)
+		return err_set(err, -ESRCH,
+			"no agent answers on %s: start `pgjolt-agent serve`, or name one with --agent",
+			AGENT_SOCKET_DEFAULT);
+	r = session_add(s, &address, err);
+	/* Followed from here on, an agent that another pgjolt started does not leave with it. */
+	if (r >= 0 && use == SESSION_ACT)
+		r = agent_link_follow(s->links[0], NULL, NULL, NULL, err);
+	return r;
+}
+
+static int session_connect(struct session *s, const struct session_options *o, enum session_use use,
 	struct err **err)
 {
 	struct agent_address address = {0};
-	bool answers = false;
 	int r;
 
 	for (size_t i = 0; o->agents && o->agents[i]; i++) {
@@ -59,23 +87,10 @@ static int session_connect(struct session *s, const struct session_options *o, b
 		if (r < 0)
 			return r;
 	}
-	if (s->n_links)
-		return 0;
-	address = (struct agent_address){.unix_socket = (char *)AGENT_SOCKET_DEFAULT};
-	if (start_local)
-		r = local_agent_ensure(AGENT_SOCKET_DEFAULT, &s->local, err);
-	else
-		r = local_agent_answers(AGENT_SOCKET_DEFAULT, &answers, err);
-	if (r < 0)
-		return r;
-	if (!start_local && !answers)
-		return err_set(err, -ESRCH,
-			"no agent answers on %s: start `pgjolt-agent serve`, or name one with --agent",
-			AGENT_SOCKET_DEFAULT);
-	return session_add(s, &address, err);
+	return s->n_links ? 0 : session_local(s, use, err);
 }
 
-int session_open(const struct session_options *o, bool start_local, struct session **ret,
+int session_open(const struct session_options *o, enum session_use use, struct session **ret,
 	struct err **err)
 {
 	_cleanup_(session_closep) struct session *s = calloc(1, sizeof(*s));
@@ -89,7 +104,7 @@ int session_open(const struct session_options *o, bool start_local, struct sessi
 	r = http_client_new(s->event, &s->http, err);
 	if (r < 0)
 		return r;
-	r = session_connect(s, o, start_local, err);
+	r = session_connect(s, o, use, err);
 	if (r < 0)
 		return r;
 	*ret = steal_ptr(s);
@@ -98,14 +113,20 @@ int session_open(const struct session_options *o, bool start_local, struct sessi
 
 int session_close(struct session *s)
 {
-	int status;
+	bool leaving = true;
+	int status = 0;
 
+	if (s->local && s->n_links)
+		agent_link_leave(s->links[0], &leaving, NULL);
 	for (size_t i = 0; i < s->n_links; i++)
 		agent_link_free(s->links[i]);
 	free(s->links);
 	http_client_free(s->http);
 	sd_event_unref(s->event);
-	status = local_agent_stop(s->local);
+	if (leaving)
+		status = local_agent_stop(s->local);
+	else
+		local_agent_detach(s->local);
 	free(s);
 	return status;
 }

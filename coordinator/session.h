@@ -36,11 +36,18 @@ struct session {
 	size_t n_links;
 };
 
-/* start_local: start an agent for our own duration if none answers on the default socket; else an
- * absent agent is an error. Learns each agent's name; measures its clock. */
-int session_open(const struct session_options *o, bool start_local, struct session **ret,
+/* What to do where no agent is named and none answers on the default socket. */
+enum session_use {
+	SESSION_EXISTING,	/* that is an error: -ESRCH */
+	SESSION_LOOK,		/* start one that nobody else sees, to ask it */
+	SESSION_ACT,		/* start one on the default socket and journal, for our own duration */
+};
+
+/* Learns each agent's name; measures its clock. */
+int session_open(const struct session_options *o, enum session_use use, struct session **ret,
 	struct err **err);
-/* Stops an agent that we started: it reverts what is left. Returns its exit status, or 0. */
+/* An agent that we started leaves, reverting what is left, unless another pgjolt uses it by now: then
+ * it stays for as long as that does. Returns its exit status, or 0. */
 int session_close(struct session *s);
 static inline void session_closep(struct session **s)
 {

@@ -258,6 +258,16 @@ int agent_link_get(struct agent_link *l, const char *experiment, struct experime
 	return link_experiment(l, "GET", path, NULL, 0, ret, err);
 }
 
+int agent_link_leave(struct agent_link *l, bool *ret_leaving, struct err **err)
+{
+	_cleanup_json_ cJSON *json = NULL;
+	int r = link_call(l, "POST", "/v1/leave", NULL, 0, &json, err);
+
+	if (r >= 0)
+		*ret_leaving = cJSON_IsTrue(json_get(json, "leaving"));
+	return r;
+}
+
 int agent_link_revert_all(struct agent_link *l, const char *run, size_t *ret_left, struct err **err)
 {
 	_cleanup_json_ cJSON *body = json_object();
@@ -469,18 +479,23 @@ int agent_link_follow(struct agent_link *l, void (*event)(const struct agent_eve
 	void (*lost)(const char *why, void *data), void *data, struct err **err)
 {
 	_cleanup_free_ char *url = link_url(l, "/v1/events?follow=true");
+	struct http_call *before = l->follow_call;
 	struct http_request r;
 	int code;
 
 	if (!url)
 		return err_set(err, -ENOMEM, "out of memory");
-	agent_link_unfollow(l);
 	l->on_event = event;
 	l->on_lost = lost;
 	l->follow_data = data;
 	r = link_request(l, "GET", url, NULL, UINT64_MAX);
 	r.line = on_line;
 	code = http_start(l->http, &r, on_stream_end, l, &l->follow_call, err);
+	/* Only now: an agent that somebody else started stays for as long as it is followed. */
+	if (before && (code < 0 || before != l->follow_call))
+		http_cancel(before);
+	if (code < 0)
+		l->follow_call = NULL;
 	if (code < 0)
 		return err_wrap(err, code, "agent %s", agent_link_name(l));
 	return 0;

@@ -33,6 +33,8 @@ int agent_link_arm(struct agent_link *l, const struct arm_request *r, struct exp
 	struct err **err);
 int agent_link_revert(struct agent_link *l, const char *experiment, struct experiment_info **ret,
 	struct err **err);
+/* For an agent that we started: we have done with it. *ret_leaving: nobody else uses it. */
+int agent_link_leave(struct agent_link *l, bool *ret_leaving, struct err **err);
 /* run NULL: everything on the node. */
 int agent_link_revert_all(struct agent_link *l, const char *run, size_t *ret_left, struct err **err);
 int agent_link_get(struct agent_link *l, const char *experiment, struct experiment_info **ret,

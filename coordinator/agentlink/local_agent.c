@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agentlink/agent_link.h"
 #include "core/clock.h"
 
 #define START_TIMEOUT_MS 10000
@@ -22,6 +23,8 @@
 struct local_agent {
 	pid_t pid;
 	int pidfd;
+	char *folder;		/* of a private one; goes with it */
+	char *socket_path;
 };
 
 int local_agent_answers(const char *path, bool *ret, struct err **err)
@@ -68,9 +71,10 @@ static char *agent_binary(void)
 	return strdup("pgjolt-agent");
 }
 
-static void child_exec(const char *binary, const char *socket_path, int ready_fd, pid_t parent)
-	__attribute__((noreturn));
-static void child_exec(const char *binary, const char *socket_path, int ready_fd, pid_t parent)
+static void child_exec(const char *binary, const char *socket_path, const char *journal, int ready_fd,
+	pid_t parent) __attribute__((noreturn));
+static void child_exec(const char *binary, const char *socket_path, const char *journal, int ready_fd,
+	pid_t parent)
 {
 	char owner[32], ready[32];
 	sigset_t none;
@@ -82,8 +86,10 @@ static void child_exec(const char *binary, const char *socket_path, int ready_fd
 	/* A session of its own: Ctrl-C is ours to handle, and we revert before the agent leaves. */
 	setsid();
 	fcntl(ready_fd, F_SETFD, 0);
+	/* Without --journal the list ends earlier. */
 	execlp(binary, "pgjolt-agent", "serve", "--socket", socket_path, "--owner-pid", owner,
-		"--ready-fd", ready, "--log-level", "warning", (char *)NULL);
+		"--ready-fd", ready, "--log-level", "warning", journal ? "--journal" : (char *)NULL,
+		journal, (char *)NULL);
 	dprintf(STDERR_FILENO, "pgjolt: cannot start %s: %s\n", binary, strerror(errno));
 	_exit(127);
 }
@@ -111,26 +117,34 @@ static int wait_ready(struct local_agent *a, int fd, struct err **err)
 	return 0;
 }
 
-int local_agent_ensure(const char *socket_path, struct local_agent **ret, struct err **err)
+/* What an agent leaves in its folder: the journal's lock. */
+static void folder_forget(const char *folder)
+{
+	static const char *const names[] = {"journal/lock", "journal", "agent.sock", ""};
+
+	for (size_t i = 0; i < ELEMENTS(names); i++) {
+		_cleanup_free_ char *path = NULL;
+
+		if (asprintf(&path, "%s/%s", folder, names[i]) < 0)
+			return;
+		remove(path);
+	}
+}
+
+static int start(const char *socket_path, const char *journal, struct local_agent **ret,
+	struct err **err)
 {
 	_cleanup_free_ char *binary = NULL;
 	_cleanup_close_ int read_fd = -1, write_fd = -1;
 	struct local_agent *a;
 	pid_t self = getpid();
-	bool answers = false;
 	int fds[2], r;
 
-	r = local_agent_answers(socket_path, &answers, err);
-	if (r < 0)
-		return r;
-	*ret = NULL;
-	if (answers)
-		return 0;
 	if (geteuid() != 0)
 		return err_set(err, -EACCES,
 			"no agent answers on %s, and starting one takes root: run as root, or name a "
 			"socket with --agent",
-			socket_path);
+			AGENT_SOCKET_DEFAULT);
 	binary = agent_binary();
 	if (!binary || pipe2(fds, O_CLOEXEC) < 0)
 		return err_errno(err, errno, "cannot start an agent");
@@ -142,7 +156,7 @@ int local_agent_ensure(const char *socket_path, struct local_agent **ret, struct
 	a->pidfd = -1;
 	a->pid = fork();
 	if (a->pid == 0)
-		child_exec(binary, socket_path, write_fd, self);
+		child_exec(binary, socket_path, journal, write_fd, self);
 	if (a->pid < 0) {
 		free(a);
 		return err_errno(err, errno, "fork");
@@ -156,6 +170,58 @@ int local_agent_ensure(const char *socket_path, struct local_agent **ret, struct
 	}
 	*ret = a;
 	return 0;
+}
+
+int local_agent_ensure(const char *socket_path, struct local_agent **ret, struct err **err)
+{
+	bool answers = false;
+	int r = local_agent_answers(socket_path, &answers, err);
+
+	if (r < 0)
+		return r;
+	*ret = NULL;
+	return answers ? 0 : start(socket_path, NULL, ret, err);
+}
+
+int local_agent_private(struct local_agent **ret, struct err **err)
+{
+	_cleanup_free_ char *folder = strdup("/run/pgjolt-look-XXXXXX");
+	_cleanup_free_ char *journal = NULL;
+	char *socket_path = NULL;
+	int r;
+
+	if (geteuid() != 0)
+		return start(AGENT_SOCKET_DEFAULT, NULL, ret, err);
+	if (!folder || !mkdtemp(folder))
+		return err_errno(err, errno, "a folder below /run");
+	if (asprintf(&socket_path, "%s/agent.sock", folder) < 0 ||
+		asprintf(&journal, "%s/journal", folder) < 0)
+		abort();
+	r = start(socket_path, journal, ret, err);
+	if (r < 0) {
+		folder_forget(folder);
+		free(socket_path);
+		return r;
+	}
+	(*ret)->folder = steal_ptr(folder);
+	(*ret)->socket_path = socket_path;
+	return 0;
+}
+
+const char *local_agent_socket(const struct local_agent *a)
+{
+	return a->socket_path;
+}
+
+void local_agent_detach(struct local_agent *a)
+{
+	if (!a)
+		return;
+	if (a->pidfd >= 0)
+		close(a->pidfd);
+	free(a->folder);
+	free(a->socket_path);
+	free(a);
 }
 
 int local_agent_stop(struct local_agent *a)
@@ -179,9 +245,9 @@ int local_agent_stop(struct local_agent *a)
 			poll(&p, 1, 100);
 		}
 	}
-	if (a->pidfd >= 0)
-		close(a->pidfd);
-	free(a);
+	if (a->folder)
+		folder_forget(a->folder);
+	local_agent_detach(a);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

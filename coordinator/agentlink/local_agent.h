@@ -13,6 +13,12 @@ struct local_agent;
 int local_agent_answers(const char *socket_path, bool *ret, struct err **err);
 /* 0 with *ret NULL when an agent answers already. -EACCES when we are not root. */
 int local_agent_ensure(const char *socket_path, struct local_agent **ret, struct err **err);
+/* One that nobody else sees, on a socket and a journal of its own: to ask, not to inject. */
+int local_agent_private(struct local_agent **ret, struct err **err);
+/* Of a private one; NULL: the default. Borrowed. */
+const char *local_agent_socket(const struct local_agent *a);
+/* Lets it live on: it leaves by itself when we have ended and nobody else uses it. */
+void local_agent_detach(struct local_agent *a);
 /* SIGTERM, waits (bounded) for it to revert and leave. Returns its exit status; 5: could not revert. */
 int local_agent_stop(struct local_agent *a);
 /* pidfd; readable when the agent has ended. */
