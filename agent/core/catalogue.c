@@ -17,6 +17,8 @@ static const struct fault_spec *const faults[] = {
 	&fault_proc_freeze,
 	&fault_conn_reset,
 	&fault_clock_skew,
+	&fault_disk_latency,
+	&fault_disk_error,
 	NULL,
 };
 

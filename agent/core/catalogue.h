@@ -46,6 +46,8 @@ extern const struct fault_spec fault_proc_kill;
 extern const struct fault_spec fault_proc_freeze;
 extern const struct fault_spec fault_conn_reset;
 extern const struct fault_spec fault_clock_skew;
+extern const struct fault_spec fault_disk_latency;
+extern const struct fault_spec fault_disk_error;
 
 /* NULL-terminated, in the order that help prints them. */
 const struct fault_spec *const *catalogue_faults(void);

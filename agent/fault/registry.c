@@ -9,6 +9,8 @@ extern const struct fault_driver driver_proc_kill;
 extern const struct fault_driver driver_proc_freeze;
 extern const struct fault_driver driver_conn_reset;
 extern const struct fault_driver driver_clock_skew;
+extern const struct fault_driver driver_disk_latency;
+extern const struct fault_driver driver_disk_error;
 
 static const struct fault_driver *const drivers[] = {
 	&driver_net_partition,
@@ -17,6 +19,8 @@ static const struct fault_driver *const drivers[] = {
 	&driver_proc_freeze,
 	&driver_conn_reset,
 	&driver_clock_skew,
+	&driver_disk_latency,
+	&driver_disk_error,
 	NULL,
 };
 

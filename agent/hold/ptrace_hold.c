@@ -13,7 +13,6 @@
 #include "core/clock.h"
 #include "hold/tracees.h"
 
-#define WAKE_SIGNAL (SIGRTMIN + 1)
 /* A wake-up that comes just before waitid() is lost: it is sent again. */
 #define WAKE_AGAIN_NS (NS_PER_MS / 2)
 #define SWEEP_NS      (5 * NS_PER_MS)
@@ -28,6 +27,7 @@ struct ptrace_hold {
 	pthread_mutex_t lock;	/* of all below */
 	pthread_cond_t asked, changed;
 	pid_t tid;
+	struct ptrace_hooks hooks;
 	bool frozen;
 	struct tracees all;
 
@@ -204,6 +204,17 @@ static void pass_on(struct ptrace_hold *h, pid_t tid, int signal, int event)
 	trace(PTRACE_CONT, tid, event ? 0 : (unsigned long)signal);
 }
 
+static bool hook_takes(struct ptrace_hold *h, pid_t tid, int signal)
+{
+	enum ptrace_signal s = PTRACE_SIGNAL_NOT_MINE;
+
+	if (h->hooks.signal)
+		s = h->hooks.signal(h->hooks.data, tid, signal);
+	if (s == PTRACE_SIGNAL_KEPT)
+		consume(tid, WSTOPPED);
+	return s != PTRACE_SIGNAL_NOT_MINE;
+}
+
 static void handle_stop(struct ptrace_hold *h, pid_t tid, int status)
 {
 	int signal = status & 0x7f, event = status >> 8;
@@ -217,7 +228,8 @@ static void handle_stop(struct ptrace_hold *h, pid_t tid, int status)
 		return;
 	}
 	if (event != PTRACE_EVENT_STOP) {
-		pass_on(h, tid, signal, event);
+		if (event || !hook_takes(h, tid, signal))
+			pass_on(h, tid, signal, event);
 		return;
 	}
 	consume(tid, WSTOPPED);
@@ -242,6 +254,8 @@ static void handle_event(struct ptrace_hold *h, const siginfo_t *info)
 		/* A zombie reaches its own parent only after its tracer has seen it. */
 		consume(info->si_pid, WEXITED);
 		tracees_remove(&h->all, info->si_pid);
+		if (h->hooks.gone)
+			h->hooks.gone(h->hooks.data, info->si_pid);
 	}
 	atomic_fetch_add_explicit(&h->events, 1, memory_order_relaxed);
 	if (h->frozen && tracees_all_stopped(&h->all))
@@ -270,6 +284,8 @@ static void *tracer_main(void *data)
 			while (h->request == REQUEST_NONE)
 				pthread_cond_wait(&h->asked, &h->lock);
 		}
+		if (h->hooks.woken)
+			h->hooks.woken(h->hooks.data);
 	}
 	pthread_mutex_unlock(&h->lock);
 	return NULL;
@@ -291,7 +307,7 @@ static int ask(struct ptrace_hold *h, enum request request)
 	h->request = request;
 	while (h->request != REQUEST_NONE) {
 		pthread_cond_signal(&h->asked);
-		syscall(SYS_tgkill, getpid(), h->tid, WAKE_SIGNAL);
+		syscall(SYS_tgkill, getpid(), h->tid, PTRACE_HOLD_WAKE);
 		wait_changed(h, now_ns() + WAKE_AGAIN_NS);
 	}
 	return h->result;
@@ -315,10 +331,10 @@ static int tracer_start(struct ptrace_hold *h)
 	sigset_t mask, old;
 	int r;
 
-	if (sigaction(WAKE_SIGNAL, &action, NULL) < 0)
+	if (sigaction(PTRACE_HOLD_WAKE, &action, NULL) < 0)
 		return errno;
 	sigfillset(&mask);
-	sigdelset(&mask, WAKE_SIGNAL);
+	sigdelset(&mask, PTRACE_HOLD_WAKE);
 	sigdelset(&mask, SIGCHLD);
 	pthread_sigmask(SIG_SETMASK, &mask, &old);
 	r = pthread_create(&h->thread, NULL, tracer_main, h);
@@ -328,12 +344,21 @@ static int tracer_start(struct ptrace_hold *h)
 
 int ptrace_hold_new(struct ptrace_hold **ret, struct err **err)
 {
+	static const struct ptrace_hooks none = {.data = NULL};
+
+	return ptrace_hold_new_hooked(&none, ret, err);
+}
+
+int ptrace_hold_new_hooked(const struct ptrace_hooks *hooks, struct ptrace_hold **ret,
+	struct err **err)
+{
 	struct ptrace_hold *h = calloc(1, sizeof(*h));
 	pthread_condattr_t attr;
 	int r;
 
 	if (!h)
 		return err_errno(err, ENOMEM, "start a tracer");
+	h->hooks = *hooks;
 	pthread_mutex_init(&h->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -12,13 +12,34 @@
  */
 #pragma once
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "core/err.h"
 #include "kernel/proc.h"
 
+/* Wakes a tracer from waitid(): its timers may send it too (SIGEV_THREAD_ID, ptrace_hold_tracer()). */
+#define PTRACE_HOLD_WAKE (SIGRTMIN + 1)
+
 struct ptrace_hold;
+
+enum ptrace_signal {
+	PTRACE_SIGNAL_NOT_MINE,	/* passed on as if there were no hook */
+	PTRACE_SIGNAL_DONE,	/* the hook has let the thread go on */
+	PTRACE_SIGNAL_KEPT,	/* the hook lets it go on later; dies the tracer, the signal is lost */
+};
+
+/* Called in the tracer's thread, the only one that may make ptrace requests. */
+struct ptrace_hooks {
+	void *data;
+	/* A thread is about to receive a signal (signal-delivery-stop of ptrace(2)). */
+	enum ptrace_signal (*signal)(void *data, pid_t tid, int signal);
+	/* A thread has ended. */
+	void (*gone)(void *data, pid_t tid);
+	/* After each wake-up: an event, PTRACE_HOLD_WAKE, a request. */
+	void (*woken)(void *data);
+};
 
 /* A process that is held, or will be. */
 struct ptrace_held {
@@ -30,6 +51,9 @@ struct ptrace_held {
 
 /* Starts the thread; nothing is traced yet. */
 int ptrace_hold_new(struct ptrace_hold **ret, struct err **err);
+/* The same with hooks (copied); their data must outlive it. */
+int ptrace_hold_new_hooked(const struct ptrace_hooks *hooks, struct ptrace_hold **ret,
+	struct err **err);
 
 /*
  * Seizes every thread of these processes; those that it has, or that are gone, are passed over.

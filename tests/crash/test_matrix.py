@@ -56,6 +56,23 @@ FAULTS = {
         fault="clock-skew", params={"offset": "1h"}, leaves="skewed",
         before=["looking", "stopping", "stopped", "patched"], during=["releasing"], after=[],
         waits=["stopped", "patched"]),
+    "disk-latency": dict(
+        fault="disk-latency", params={"delay": "400ms", "operations": ["read", "open"]},
+        leaves="nothing", ask="session_ms",
+        before=["resolving", "loaded", "seized", "before-fire"],
+        during=["gates-shut", "before-release"], after=[],
+        waits=["seized", "armed-unjournaled", "armed", "firing", "before-fire"]),
+    "disk-latency-file": dict(
+        fault="disk-latency", params={"delay": "400ms", "operations": ["read", "open"],
+                                      "mechanism": "file"},
+        leaves="nothing", ask="session_ms",
+        before=["before-fire"], during=["gates-shut", "before-release"], after=[]),
+    "disk-error": dict(
+        fault="disk-error", params={"operations": ["write", "fsync", "fdatasync", "open"],
+                                    "paths": ["base/*", "global/*"]},
+        leaves="nothing", ask="session_ms",
+        before=["loaded", "seized", "before-fire"], during=["gates-shut", "before-release"],
+        after=[], waits=["seized", "armed-unjournaled", "armed", "firing", "before-fire"]),
 }
 # Where the journal is on disk and the fault is not yet in effect, of all drivers.
 JUST_BEFORE = ["before-fire", "stopping", "resetting", "stopped", "patched"]
@@ -70,6 +87,11 @@ def expect(condition, text):
         raise AssertionError(text)
 
 
+def ask(row, target):
+    """How this fault's effect is seen: a call with a limit in ms, None when it took longer."""
+    return getattr(target, row.get("ask", "answer_ms"))
+
+
 def in_effect(row, point):
     if row["leaves"] in ("dead", "reset"):
         return False
@@ -80,7 +102,7 @@ def in_effect(row, point):
 def has_effect(row, target):
     if row["leaves"] == "skewed":
         return abs(target.clock_off()) > SKEWED_S
-    return target.answer_ms(250) is None
+    return ask(row, target)(250) is None
 
 
 def drive(agent, row, target):
@@ -135,7 +157,7 @@ def case(row, point, target, folder):
         if in_effect(row, point):
             expect(has_effect(row, target), "not in effect where it should be")
         elif row["leaves"] != "dead" and point not in row.get("waits", []):
-            expect(target.answer_ms(5000) is not None, "in effect where it should not be")
+            expect(ask(row, target)(5000) is not None, "in effect where it should not be")
             expect(row["leaves"] != "skewed" or not has_effect(row, target), "skewed too early or late")
     finally:
         agent.kill()
@@ -146,7 +168,7 @@ def case(row, point, target, folder):
         hit = point not in BEFORE + row["before"]
         expect(target.is_reset(session) == hit, "reset" if not hit else "not reset")
     elif row["leaves"] in ("nothing", "skewed"):
-        held = target.answer_ms(5000)
+        held = ask(row, target)(5000)
         expect(held is not None, "the instance does not answer after the agent's death")
     driver.join(20)
     session.close()

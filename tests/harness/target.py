@@ -243,6 +243,27 @@ class Target:
         except ConnectionError:
             return True
 
+    def session_ms(self, limit_ms):
+        """A new session over the unix socket, until it is ready: its backend opens and reads files of
+        the data directory. None: longer."""
+        start = time.monotonic()
+        body = struct.pack("!I", 196608) + b"user\0postgres\0database\0postgres\0\0"
+        with socket.socket(socket.AF_UNIX) as s:
+            try:
+                s.settimeout(limit_ms / 1000)
+                s.connect(f"{self.folder}/.s.PGSQL.5432")
+                s.sendall(struct.pack("!I", len(body) + 4) + body)
+                data = b""
+                while not data.endswith(b"Z\0\0\0\5I"):     # ReadyForQuery, idle
+                    s.settimeout(max(0.001, limit_ms / 1000 - (time.monotonic() - start)))
+                    more = s.recv(4096)
+                    if not more or data[:1] == b"E":
+                        return None
+                    data += more
+            except OSError:
+                return None
+        return (time.monotonic() - start) * 1000
+
     @staticmethod
     def step(poll, attempts, seconds, start):
         for fd, events in poll.poll(seconds * 1000):

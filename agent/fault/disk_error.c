@@ -1,0 +1,27 @@
+/* disk-error: an instance's reads, writes and flushes fail (fault/disk_fault.h). */
+#include "fault/disk_fault.h"
+
+/* In the order of the catalogue's choices. */
+static const int codes[] = {EIO, ENOSPC, EDQUOT, EAGAIN, EBUSY, EROFS};
+
+static int arm(struct fault *f, struct undo *ret, struct err **err)
+{
+	const struct gate_effect effect = {
+		.code = codes[params_number(f->params, "errno")],
+		.after = params_number(f->params, "after"),
+	};
+
+	return disk_fault_arm(f, &effect, ret, err);
+}
+
+const struct fault_driver driver_disk_error = {
+	.spec = &fault_disk_error,
+	.probe = disk_fault_probe,
+	.arm = arm,
+	.fire = disk_fault_fire,
+	.observe = disk_fault_observe,
+	.release = disk_fault_release,
+	.revert = disk_fault_revert,
+	.verify_clean = disk_fault_verify_clean,
+	.target_is_gone = disk_fault_target_is_gone,
+};

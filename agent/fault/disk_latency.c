@@ -1,0 +1,27 @@
+/* disk-latency: an instance's reads, writes and flushes take longer (fault/disk_fault.h). */
+#include "fault/disk_fault.h"
+
+static int arm(struct fault *f, struct undo *ret, struct err **err)
+{
+	const struct gate_effect effect = {
+		.delay = {
+			.delay_ns = params_number(f->params, "delay"),
+			.jitter_ns = params_number(f->params, "jitter"),
+			.distribution = (enum delay_distribution)params_number(f->params, "distribution"),
+		},
+	};
+
+	return disk_fault_arm(f, &effect, ret, err);
+}
+
+const struct fault_driver driver_disk_latency = {
+	.spec = &fault_disk_latency,
+	.probe = disk_fault_probe,
+	.arm = arm,
+	.fire = disk_fault_fire,
+	.observe = disk_fault_observe,
+	.release = disk_fault_release,
+	.revert = disk_fault_revert,
+	.verify_clean = disk_fault_verify_clean,
+	.target_is_gone = disk_fault_target_is_gone,
+};
