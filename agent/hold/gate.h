@@ -35,7 +35,7 @@ struct gate_counts {
 	uint64_t seen;			/* calls that came to the gate */
 	uint64_t matched;		/* of the operations, paths and processes asked for */
 	uint64_t delayed, failed;
-	uint64_t bytes;			/* of reads and writes that were hit, where known */
+	uint64_t bytes;			/* of reads and writes that were hit; the file gate knows pages */
 	uint64_t operations[DISK_OPERATION_MAX];	/* hit, by operation where known */
 	uint64_t classes[DISK_CLASS_MAX];		/* hit, by kind of file */
 	uint64_t held, held_peak;

@@ -263,3 +263,24 @@ Test(catalogue, ranges)
 		cr_assert_str_eq(text, table[i].text);
 	}
 }
+
+Test(catalogue, disk_faults)
+{
+	taken("disk-latency", "{'delay':'20ms'}");
+	taken("disk-latency", "{'delay':'20ms','jitter':'5ms','distribution':'pareto','percent':'10%',"
+			      "'operations':['read','open'],'paths':['wal','base/16384/*'],"
+			      "'titles':['checkpointer'],'mechanism':'file'}");
+	refused("disk-latency", "{}", "delay");
+	refused("disk-latency", "{'delay':'1ms','jitter':'2ms'}", "jitter");
+	refused("disk-latency", "{'delay':'1ms','distribution':'normal'}", "needs jitter");
+	refused("disk-latency", "{'delay':'1ms','operations':['fly']}", "fdatasync");
+	refused("disk-latency", "{'delay':'1ms','operations':['fsync'],'mechanism':'file'}", "mechanism");
+	refused("disk-latency", "{'delay':'1ms','paths':['wall']}", "wall");
+	refused("disk-latency", "{'delay':'1ms','paths':['../x']}", "below PGDATA");
+	refused("disk-latency", "{'delay':'1ms','paths':['/etc/*']}", "below PGDATA");
+	refused("disk-latency", "{'delay':'1ms','percent':'0%'}", "percent");
+	taken("disk-error", "{}");
+	taken("disk-error", "{'errno':'ENOSPC','after':5,'operations':'write','paths':'temp'}");
+	refused("disk-error", "{'errno':'EPERM'}", "EROFS");
+	refused("disk-error", "{'errno':'EROFS','operations':['read'],'mechanism':'file'}", "EROFS");
+}
