@@ -212,6 +212,7 @@ Test(catalogue, help_says_all_and_fits_a_terminal)
 {
 	for (const struct fault_spec *const *f = catalogue_faults(); *f; f++) {
 		_cleanup_free_ char *help = catalogue_help(*f), *page = catalogue_markdown(*f);
+		_cleanup_free_ char *lifetime = NULL;
 		char *line, *rest = NULL;
 
 		for (size_t i = 0; i < (*f)->n_params; i++) {
@@ -222,7 +223,8 @@ Test(catalogue, help_says_all_and_fits_a_terminal)
 			cr_assert_geq(asprintf(&row, "| `%s` |", (*f)->params[i].name), 0);
 			cr_assert(strstr(page, row));
 		}
-		cr_assert(strstr(help, "Lifetime: held"));
+		cr_assert_geq(asprintf(&lifetime, "Lifetime: %s", lifetime_to_string((*f)->lifetime)), 0);
+		cr_assert(strstr(help, lifetime));
 		for (line = strtok_r(help, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
 			if (!strstr(line, "pgjolt inject"))
 				cr_assert_leq(strlen(line), 80, "%s", line);
