@@ -349,14 +349,18 @@ else:
         return float(seconds)
 
 
-def snmp(netns, counter):
+def snmp(netns, protocol, counter):
+    """Several protocols have counters of the same name."""
     out = in_netns(netns, "cat", "/proc/net/snmp", "/proc/net/netstat")
     rows = out.splitlines()
     for names, values in zip(rows[::2], rows[1::2]):
-        table = dict(zip(names.split()[1:], values.split()[1:]))
-        if counter in table:
-            return int(table[counter])
-    raise KeyError(counter)
+        if names.split()[0] == protocol + ":":
+            return int(dict(zip(names.split()[1:], values.split()[1:]))[counter])
+    raise KeyError(protocol)
+
+
+def bad_checksums(netns):
+    return snmp(netns, "Tcp", "InCsumErrors") + snmp(netns, "Ip", "InHdrErrors")
 
 
 class Damage(Case):
@@ -396,16 +400,13 @@ class Damage(Case):
     def test_corrupt(self):
         for direction, back in (("out", False), ("in", True)):
             with self.subTest(direction=direction):
-                errors, sent_again = "InCsumErrors", "RetransSegs"
                 receiver, sender = (A, B) if back else (B, A)
-                bad = snmp(receiver, errors) + snmp(receiver, "InHdrErrors")
-                again = snmp(sender, sent_again)
+                bad, again = bad_checksums(receiver), snmp(sender, "Tcp", "RetransSegs")
                 with self.fault(corrupt="0.5%", delay="1ms", direction=direction, seed=1) as f:
                     Transfer(7300).run(16 * MB, back)
                     self.assertGreater(f.observe()["detail"]["corrupted"], 10)
-                self.assertGreater(snmp(sender, sent_again), again)
-                self.assertGreater(
-                    snmp(receiver, errors) + snmp(receiver, "InHdrErrors"), bad)
+                self.assertGreater(snmp(sender, "Tcp", "RetransSegs"), again)
+                self.assertGreater(bad_checksums(receiver), bad)
 
     def test_corrupt_all(self):
         with self.fault(corrupt="100%", direction="out", seed=1):
