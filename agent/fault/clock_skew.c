@@ -12,13 +12,12 @@
 #include "core/cleanup.h"
 #include "core/clock.h"
 #include "core/json.h"
+#include "fault/clock_choice.h"
 #include "fault/clock_patch.h"
 #include "fault/clock_skew_record.h"
 #include "fault/fault.h"
 #include "fault/proc_choice.h"
 #include "hold/ptrace_hold.h"
-#include "instance/instance.h"
-#include "kernel/cgroup.h"
 #include "kernel/proc.h"
 #include "kernel/vdso.h"
 
@@ -29,9 +28,9 @@
 #define FIRE_NS	       (3 * NS_PER_S)
 #define AGAIN_US       200
 /* Programs that were started, or entered the container, since the last look. */
-#define RESCAN_US      250000
+#define RESCAN_FIRST_US 1000
+#define RESCAN_US	250000
 
-enum which { WHICH_POSTGRES, WHICH_MANAGER, WHICH_ALL };
 enum clocks { CLOCKS_REALTIME, CLOCKS_MONOTONIC, CLOCKS_BOTH };
 enum direction { DIRECTION_FORWARD, DIRECTION_BACK };
 enum mechanism { MECHANISM_DETOUR, MECHANISM_STUB };
@@ -45,7 +44,7 @@ struct seen {
 struct skew {
 	const struct fault *fault;
 	struct proc_id postmaster;
-	enum which which;
+	enum clock_choice which;
 	enum clocks clocks;
 	uint64_t after_ns;
 	struct vdso_image own;
@@ -71,84 +70,10 @@ static void skew_free(struct skew *z)
 }
 DEFINE_CLEANUP(struct skew, skew_free)
 
-/* Once the postmaster is gone its cgroup is what there is left, which was checked while it lived. */
-static int choose_orphans(const struct skew *z, struct proc_choice **ret, size_t *ret_count,
-	struct err **err)
-{
-	_cleanup_free_ struct proc_choice *list = NULL;
-	_cleanup_free_ struct proc_id *ids = NULL;
-	size_t n = 0, count = 0;
-	int r;
-
-	r = cgroup_processes(z->fault->instance->cgroup, &ids, &n, err);
-	if (r < 0)
-		return r;
-	list = calloc(n + 1, sizeof(*list));
-	if (!list)
-		return err_errno(err, ENOMEM, "choose processes");
-	for (size_t i = 0; i < n; i++) {
-		_cleanup_free_ char *title = NULL;
-		const char *kind = NULL;
-
-		if (ids[i].pid <= 1 || ids[i].pid == getpid())
-			continue;
-		if (proc_title(ids[i].pid, &title, NULL) >= 0)
-			kind = instance_process_kind(title, z->fault->instance->cluster, NULL);
-		list[count++] = (struct proc_choice){ids[i], kind ? kind : "other"};
-	}
-	*ret = steal_ptr(list);
-	*ret_count = count;
-	return 0;
-}
-
-static bool is_chosen(const struct proc_choice *list, size_t n, pid_t pid)
-{
-	for (size_t i = 0; i < n; i++)
-		if (list[i].id.pid == pid)
-			return true;
-	return false;
-}
-
-/* What of the group is not PostgreSQL's. */
-static int keep_manager(const struct skew *z, struct proc_choice *list, size_t *count,
-	struct err **err)
-{
-	_cleanup_free_ struct proc_choice *tree = NULL;
-	size_t n_tree = 0, kept = 0;
-	int r = 0;
-
-	if (proc_is_alive(&z->postmaster))
-		r = proc_choose_tree(&z->postmaster, z->fault->instance->cluster, &tree, &n_tree, err);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < *count; i++)
-		if (strcmp(list[i].kind, "other") == 0 && !is_chosen(tree, n_tree, list[i].id.pid))
-			list[kept++] = list[i];
-	*count = kept;
-	return 0;
-}
-
 static int choose(const struct skew *z, struct proc_choice **ret, size_t *ret_count,
 	struct err **err)
 {
-	const struct instance_info *i = z->fault->instance;
-	_cleanup_free_ struct proc_choice *list = NULL;
-	size_t n = 0;
-	int r;
-
-	if (z->which == WHICH_POSTGRES)
-		return proc_choose_tree(&z->postmaster, i->cluster, ret, ret_count, err);
-	if (proc_is_alive(&z->postmaster))
-		r = proc_choose_group(&z->postmaster, i->cluster, i->cgroup, &list, &n, err);
-	else
-		r = choose_orphans(z, &list, &n, err);
-	if (r >= 0 && z->which == WHICH_MANAGER)
-		r = keep_manager(z, list, &n, err);
-	if (r < 0)
-		return r;
-	*ret = steal_ptr(list);
-	*ret_count = n;
-	return 0;
+	return clock_choose(&z->postmaster, z->fault->instance, z->which, ret, ret_count, err);
 }
 
 /* Its monotonic clocks have an offset that ours have not. */
@@ -202,16 +127,11 @@ static size_t count_wanted(const struct skew *z)
 	return n;
 }
 
-static int seize_once(struct skew *z, struct ptrace_hold *hold, size_t *ret_new, struct err **err)
+static int seize_seen(struct skew *z, struct ptrace_hold *hold, size_t *ret_new, struct err **err)
 {
-	_cleanup_free_ struct proc_id *ids = NULL;
+	_cleanup_free_ struct proc_id *ids = calloc(z->n_seen + 1, sizeof(*ids));
 	size_t n = 0;
-	int r;
 
-	r = look(z, err);
-	if (r < 0)
-		return r;
-	ids = calloc(z->n_seen + 1, sizeof(*ids));
 	if (!ids)
 		return err_errno(err, ENOMEM, "choose processes");
 	for (size_t i = 0; i < z->n_seen; i++)
@@ -220,20 +140,44 @@ static int seize_once(struct skew *z, struct ptrace_hold *hold, size_t *ret_new,
 	return ptrace_hold_seize(hold, ids, n, ret_new, err);
 }
 
+/* From what was seen last, until a look shows nothing new. The kernel seizes the children of what is
+ * seized; what forked before that shows in the next look. */
+static int seize_all(struct skew *z, struct ptrace_hold *hold, struct err **err)
+{
+	size_t n_new = 0;
+	int r;
+
+	for (int round = 0; round < SEIZE_ROUNDS; round++) {
+		r = seize_seen(z, hold, &n_new, err);
+		if (r < 0 || (round > 0 && n_new == 0))
+			return r;
+		r = look(z, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static void mark_skewed(struct skew *z)
+{
+	for (size_t i = 0; i < z->n_seen; i++)
+		if (is_wanted(&z->seen[i]))
+			z->seen[i].state = CLOCK_PATCH_OURS;
+}
+
 /* Everything that is to be skewed stands still, is patched, and runs on. -EAGAIN: see
  * clock_patch_put(). */
 static int put_once(struct skew *z, size_t *ret_count, struct err **err)
 {
 	_cleanup_(ptrace_hold_freep) struct ptrace_hold *hold = NULL;
 	_cleanup_free_ struct ptrace_held *held = NULL;
-	size_t n_new = 1, n = 0, running;
+	size_t n = 0, running;
 	uint64_t start;
 	int r;
 
 	r = ptrace_hold_new(&hold, err);
-	/* The kernel seizes the children of what is seized; what forked before shows in another look. */
-	for (int round = 0; r >= 0 && n_new > 0 && round < SEIZE_ROUNDS; round++)
-		r = seize_once(z, hold, &n_new, err);
+	if (r >= 0)
+		r = seize_all(z, hold, err);
 	start = now_ns();
 	if (r >= 0)
 		r = ptrace_hold_stop(hold, STOP_WAIT_NS, &running);
@@ -245,6 +189,8 @@ static int put_once(struct skew *z, size_t *ret_count, struct err **err)
 	node_point(z->fault->node, FAULT, "patched");
 	ptrace_hold_free(steal_ptr(hold));
 	z->stop_ns = now_ns() - start;
+	if (r >= 0)
+		mark_skewed(z);
 	return r;
 }
 
@@ -269,7 +215,7 @@ static int read_params(struct skew *z, const struct fault *f, struct err **err)
 
 	z->fault = f;
 	z->postmaster = (struct proc_id){f->instance->pid, f->instance->start_ticks};
-	z->which = (enum which)params_number(p, "processes");
+	z->which = (enum clock_choice)params_number(p, "processes");
 	z->clocks = (enum clocks)params_number(p, "clocks");
 	z->after_ns = params_number(p, "after");
 	z->asked.offset_ns = (int64_t)params_number(p, "offset") * (back ? -1 : 1);
@@ -415,10 +361,7 @@ static int fire(struct fault *f, struct err **err)
 	if (r < 0)
 		return r;
 	z->hits = n;
-	r = look(z, err);
-	if (r < 0 || !f->node->event)
-		return r == -ESTALE ? 0 : r;
-	r = sd_event_add_time_relative(f->node->event, &z->timer, CLOCK_MONOTONIC, RESCAN_US, 1,
+	r = sd_event_add_time_relative(f->node->event, &z->timer, CLOCK_MONOTONIC, RESCAN_FIRST_US, 1,
 		on_rescan, z);
 	return r < 0 ? err_errno(err, r, "set the timer of the next look") : 0;
 }

@@ -131,6 +131,20 @@ Test(catalogue, proc_freeze)
 		"whole cgroup");
 }
 
+Test(catalogue, clock_skew)
+{
+	taken("clock-skew", "{'offset':'1h'}");
+	taken("clock-skew", "{'drift':500,'direction':'back','clocks':'both','processes':'all'}");
+	taken("clock-skew", "{'offset':'90s','strobe':'5s','after':'20s','mechanism':'stub'}");
+	refused("clock-skew", "{}", "are required");
+	refused("clock-skew", "{'offset':'0','drift':0}", "are required");
+	refused("clock-skew", "{'offset':'-1h'}", "offset");
+	refused("clock-skew", "{'offset':'90000h'}", "out of range");
+	refused("clock-skew", "{'drift':900001}", "out of range");
+	refused("clock-skew", "{'offset':'1h','strobe':'1ms'}", "out of range");
+	refused("clock-skew", "{'offset':'1h','direction':'up'}", "forward|back");
+}
+
 Test(catalogue, find)
 {
 	_cleanup_err_ struct err *e = NULL;
