@@ -294,7 +294,7 @@ static struct data data_of(const struct vdso_skew *s)
 	struct data d = {
 		.block = {VDSO_MAGIC, s->token, s->length_ns},
 		.offset_ns = s->offset_ns,
-		.drift = (int64_t)(((__int128)s->drift_ppm << DRIFT_BITS) / 1000000),
+		.drift = (int64_t)(s->drift_ppm * ((__int128)1 << DRIFT_BITS) / 1000000),
 		.strobe = s->strobe_ns > 1 ? UINT64_MAX / s->strobe_ns : 0,
 	};
 
