@@ -21,11 +21,13 @@
 /* As the code below has it. */
 struct data {
 	struct vdso_block block;		/* 0: magic, token, length_ns */
-	int64_t offset_ns;			/* 24 */
-	int64_t drift;				/* 32: 2^-40 */
-	uint64_t strobe;			/* 40: 2^64 / the strobe; 0: none */
-	uint64_t start_ns[VDSO_CLOCKS];		/* 48 */
-	uint64_t fill[6];			/* 144 */
+	int64_t offset_sec, offset_nsec;	/* 24, 32: together, 0 <= nsec < 1 s */
+	uint64_t varies;			/* 40: not 0: drift or strobe */
+	int64_t offset_ns;			/* 48 */
+	int64_t drift;				/* 56: 2^-40 */
+	uint64_t strobe;			/* 64: 2^64 / the strobe; 0: none */
+	uint64_t start_ns[VDSO_CLOCKS];		/* 72 */
+	uint64_t fill[3];			/* 168 */
 };
 _Static_assert(sizeof(struct data) == 192, "the code counts on it");
 
@@ -60,17 +62,29 @@ __asm__(
 "	imul $1000000000, %rax, %rcx\n"
 "	add %rdx, %rcx\n"
 "	mov %rcx, %r9\n"
-"	sub 48(%r8,%rdi,8), %r9\n"	/* r9: since the start */
+"	sub 72(%r8,%rdi,8), %r9\n"	/* r9: since the start */
 "	cmp 16(%r8), %r9\n"
 "	jae 8f\n"
-"	mov 40(%r8), %rax\n"
+"	cmpq $0, 40(%r8)\n"
+"	jne 3f\n"
+"	add 32(%r8), %rdx\n"
+"	add 24(%r8), %rax\n"
+"	cmp $1000000000, %rdx\n"
+"	jb 2f\n"
+"	sub $1000000000, %rdx\n"
+"	inc %rax\n"
+"2:	mov %rax, (%rsi)\n"
+"	mov %rdx, 8(%rsi)\n"
+"	xor %eax, %eax\n"
+"	ret\n"
+"3:	mov 64(%r8), %rax\n"
 "	mul %r9\n"
 "	test $1, %dl\n"			/* rdx: how many strobes ago the start is */
 "	jnz 8f\n"
 "	mov %r9, %rax\n"
-"	imulq 32(%r8)\n"
+"	imulq 56(%r8)\n"
 "	shrd $40, %rdx, %rax\n"
-"	add 24(%r8), %rax\n"
+"	add 48(%r8), %rax\n"
 "	add %rax, %rcx\n"
 "	movabs $0x44b82fa09b5a53, %rdx\n"	/* rcx / 10^9 as (rcx >> 9) * 2^75 / 5^9 >> 75 */
 "	mov %rcx, %rax\n"
@@ -291,13 +305,21 @@ static void jump(uint8_t *bytes, uint32_t from, uint32_t to)
 
 static struct data data_of(const struct vdso_skew *s)
 {
+	const int64_t second = (int64_t)NS_PER_S;
 	struct data d = {
 		.block = {VDSO_MAGIC, s->token, s->length_ns},
+		.offset_sec = s->offset_ns / second,
+		.offset_nsec = s->offset_ns % second,
+		.varies = s->drift_ppm || s->strobe_ns,
 		.offset_ns = s->offset_ns,
 		.drift = (int64_t)(s->drift_ppm * ((__int128)1 << DRIFT_BITS) / 1000000),
 		.strobe = s->strobe_ns > 1 ? UINT64_MAX / s->strobe_ns : 0,
 	};
 
+	if (d.offset_nsec < 0) {
+		d.offset_nsec += second;
+		d.offset_sec--;
+	}
 	/* 2^63: whatever the clock says, that is longer ago than any length. */
 	for (size_t i = 0; i < VDSO_CLOCKS; i++)
 		d.start_ns[i] = s->start_ns[i] == UINT64_MAX ? 1ULL << 63 : s->start_ns[i];
