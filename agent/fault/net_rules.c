@@ -182,6 +182,30 @@ int net_rules_from_params(const struct params *p, struct net_rules *ret, struct 
 	return 0;
 }
 
+int net_rules_for_postgres(const struct params *p, uint16_t port, struct net_rules *ret,
+	struct err **err)
+{
+	struct net_rules r = {0};
+	int e = net_rules_from_params(p, &r, err);
+
+	if (e < 0)
+		return e;
+	for (size_t i = 0; i < r.count; i++) {
+		struct net_rule *rule = &r.rules[i];
+
+		rule->protocol = IPPROTO_TCP;
+		if (rule->port_low != 0 || rule->port_high != UINT16_MAX)
+			continue;
+		if (port == 0) {
+			net_rules_done(&r);
+			return err_set(err, EINVAL, "ports: needed, as the instance's own is unknown");
+		}
+		rule->port_low = rule->port_high = port;
+	}
+	*ret = r;
+	return 0;
+}
+
 void net_rules_copy(const struct net_rules *r, struct net_rule *rows)
 {
 	if (r->count > 0)

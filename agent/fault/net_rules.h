@@ -19,6 +19,10 @@ void net_rules_done(struct net_rules *r);
 /* From the parameters "peers", "ports", "protocol" (core/catalogue/net_params.h). A peer with ports
  * of its own keeps them, "ports" is for the others. -EINVAL when there are too many. */
 int net_rules_from_params(const struct params *p, struct net_rules *ret, struct err **err);
+/* For what may touch PostgreSQL's own connections alone: the same rules, all of them TCP's; peers to
+ * which no ports are given, nor by "ports", get that one. -EINVAL when it is needed and 0. */
+int net_rules_for_postgres(const struct params *p, uint16_t port, struct net_rules *ret,
+	struct err **err);
 /* Before loading: into the skeleton's rodata->net_rules, NET_RULES_MAX rows. Set
  * rodata->net_rules_depth as well. */
 void net_rules_copy(const struct net_rules *r, struct net_rule *rows);

@@ -79,6 +79,7 @@ static int shape_from_params(const struct params *p, struct delay_shape *ret, st
 		.duplicate_ppm = (uint32_t)params_number(p, "duplicate"),
 		.reorder_ppm = (uint32_t)params_number(p, "reorder"),
 		.corrupt_ppm = (uint32_t)params_number(p, "corrupt"),
+		.corrupt_mode = (enum corrupt_mode)params_number(p, "corrupt-mode"),
 		.rate_bits_per_s = params_number(p, "rate"),
 		.burst_bytes = params_number(p, "burst"),
 		.limit_bytes = params_number(p, "limit"),
@@ -157,10 +158,13 @@ static int net_shape_arm(struct fault *f, struct undo *ret, struct err **err)
 	r = net_target_open(f->instance, &s->target, err);
 	if (r < 0)
 		return r;
-	r = net_rules_from_params(f->params, &s->rules, err);
+	r = shape_from_params(f->params, &s->shape, err);
 	if (r < 0)
 		return r;
-	r = shape_from_params(f->params, &s->shape, err);
+	if (s->shape.corrupt_mode == CORRUPT_PAYLOAD)
+		r = net_rules_for_postgres(f->params, f->instance->port, &s->rules, err);
+	else
+		r = net_rules_from_params(f->params, &s->rules, err);
 	if (r < 0)
 		return r;
 	r = position_take(s->target.netns_fd, &s->position, err);

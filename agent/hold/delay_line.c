@@ -150,10 +150,19 @@ static void line_hold(struct delay_line *l, struct frame *f, size_t wire_bytes)
 	l->held[f->lane]++;
 }
 
-static void line_corrupt(struct delay_line *l, struct frame *f)
+/* Packet number i of a kept frame. */
+static void line_corrupt(struct delay_line *l, struct frame *f, const struct segments *s, size_t i)
 {
-	frame_complete_checksum(f->data, f->length);
-	if (frame_flip_bit(f->data, f->length, shape_pick(&l->lanes[f->lane], UINT64_MAX)))
+	uint64_t pick = shape_pick(&l->lanes[f->lane], UINT64_MAX);
+	bool done;
+
+	if (l->shape.corrupt_mode == CORRUPT_PAYLOAD) {
+		done = frame_alter_payload(f->data, f->length, s, i, pick);
+	} else {
+		frame_complete_checksum(f->data, f->length);
+		done = frame_flip_bit(f->data, f->length, pick);
+	}
+	if (done)
 		l->counts.corrupted++;
 }
 
@@ -179,6 +188,7 @@ struct packet_fate {
 static void line_take_split(struct delay_line *l, const struct frame *whole, size_t length,
 	const struct segments *s, const struct packet_fate *fates, bool twice)
 {
+	const struct segments one = {.count = 1};
 	uint64_t arrival_ns = whole->arrival_ns;
 	uint16_t lane = whole->lane;
 
@@ -198,7 +208,7 @@ static void line_take_split(struct delay_line *l, const struct frame *whole, siz
 		f->arrival_ns = arrival_ns;
 		f->lane = lane;
 		if (fates[i].corrupt)
-			line_corrupt(l, f);
+			line_corrupt(l, f, &one, 0);
 		line_accept(l, f, (size_t)n - FRAME_HEADER_SIZE, twice);
 	}
 }
@@ -209,9 +219,9 @@ static void line_take(struct delay_line *l, struct frame *f, size_t length)
 	static const size_t fates_max = 2048;
 	struct shape *shape = &l->lanes[f->lane];
 	struct packet_fate fates[2048];
+	bool splits = l->shape.corrupt_mode == CORRUPT_BIT, twice;
 	struct segments s;
 	size_t hit = 0;
-	bool twice;
 
 	segments_of(f->data, length, &s);
 	l->counts.frames++;
@@ -223,7 +233,7 @@ static void line_take(struct delay_line *l, struct frame *f, size_t length)
 		fates[i].lost = shape_loses(shape);
 		fates[i].corrupt = shape_corrupts(shape) && !fates[i].lost;
 		l->counts.lost += fates[i].lost;
-		hit += fates[i].lost || fates[i].corrupt;
+		hit += fates[i].lost || (fates[i].corrupt && splits);
 	}
 	twice = shape_duplicates(shape);
 	if (hit && s.count > 1) {
@@ -236,8 +246,9 @@ static void line_take(struct delay_line *l, struct frame *f, size_t length)
 		l->counts.overflowed++;
 		return;
 	}
-	if (fates[0].corrupt)
-		line_corrupt(l, f);
+	for (size_t i = 0; i < s.count; i++)
+		if (fates[i].corrupt)
+			line_corrupt(l, f, &s, i);
 	line_accept(l, f, s.wire_bytes, twice);
 }
 

@@ -13,6 +13,9 @@
 enum delay_distribution { DELAY_UNIFORM, DELAY_NORMAL, DELAY_PARETO, DELAY_DISTRIBUTION_MAX };
 enum loss_model { LOSS_RANDOM, LOSS_GILBERT_ELLIOTT, LOSS_MODEL_MAX };
 
+/* One bit anywhere, under the old checksum; or a byte of TCP's payload, behind a right one. */
+enum corrupt_mode { CORRUPT_BIT, CORRUPT_PAYLOAD, CORRUPT_MODE_MAX };
+
 struct delay_shape {
 	uint64_t delay_ns, jitter_ns;
 	uint32_t correlation_ppm;
@@ -21,6 +24,7 @@ struct delay_shape {
 	uint32_t loss_ppm, loss_correlation_ppm;
 	uint32_t ge_p_ppm, ge_r_ppm, ge_loss_bad_ppm, ge_loss_good_ppm;
 	uint32_t duplicate_ppm, reorder_ppm, corrupt_ppm;
+	enum corrupt_mode corrupt_mode;
 	uint64_t rate_bits_per_s;	/* 0: none */
 	uint64_t burst_bytes;
 	uint64_t limit_bytes;		/* of frames held; more are dropped and counted */
@@ -52,7 +56,8 @@ struct delay_line;
 /*
  * taps: n descriptors from link_tap_open(), one a direction and interface; taken over (each becomes
  * -1) also on failure. The thread runs from here; frames come only once the BPF side redirects.
- * Lost, corrupt: chosen for each packet on the wire; a GSO frame that they hit is split in software.
+ * Lost, corrupt: chosen for each packet on the wire; a GSO frame that they hit is split in software,
+ * but a payload is altered where it is.
  * Duplicate, reorder: chosen for each frame. Both ends of the limit: see hold/frame.h.
  */
 int delay_line_new(const struct delay_shape *shape, int *tap_fds, unsigned n_taps,

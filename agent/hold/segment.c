@@ -6,55 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include "hold/frame.h"
+#include "hold/packet.h"
 #include "hold/segment.h"
 
 #define VLAN_TAG 4U
-#define IPV4_MIN 20U
-#define IPV6_LENGTH 40U
-#define TCP_MIN 20U
 #define TCP_FIN 0x01
 #define TCP_PSH 0x08
 #define TCP_CWR 0x80
 
-static uint16_t get16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-static void put16(uint8_t *p, size_t value)
-{
-	p[0] = (uint8_t)(value >> 8);
-	p[1] = (uint8_t)value;
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-	return (uint32_t)get16(p) << 16 | get16(p + 2);
-}
-
-static void put32(uint8_t *p, uint32_t value)
-{
-	put16(p, value >> 16);
-	put16(p + 2, value & 0xffff);
-}
-
-static uint64_t sum16(const uint8_t *p, size_t length, uint64_t sum)
-{
-	for (; length > 1; p += 2, length -= 2)
-		sum += get16(p);
-	return length ? sum + ((uint64_t)p[0] << 8) : sum;
-}
-
-static uint16_t fold(uint64_t sum)
-{
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)~sum;
-}
-
 static uint16_t ethertype(const uint8_t *frame, size_t link_header)
 {
-	return get16(frame + FRAME_HEADER_SIZE + link_header - 2);
+	return packet_get16(frame + FRAME_HEADER_SIZE + link_header - 2);
 }
 
 size_t frame_link_header(const uint8_t *frame, size_t length)
@@ -65,7 +27,7 @@ size_t frame_link_header(const uint8_t *frame, size_t length)
 	if (room < ETH_HLEN)
 		return room;
 	for (int tags = 0; tags < 2 && at + VLAN_TAG <= room; tags++) {
-		uint16_t type = get16(packet + at - 2);
+		uint16_t type = packet_get16(packet + at - 2);
 
 		if (type != ETH_P_8021Q && type != ETH_P_8021AD)
 			break;
@@ -88,12 +50,12 @@ static size_t gso_payload(const uint8_t *frame, size_t length, const struct virt
 		return 0;
 	if (ethertype(frame, link) != (v4 ? ETH_P_IP : ETH_P_IPV6))
 		return 0;
-	if (tcp < ip + (v4 ? IPV4_MIN : IPV6_LENGTH) || tcp + TCP_MIN > length)
+	if (tcp < ip + (v4 ? PACKET_IPV4_MIN : PACKET_IPV6_LENGTH) || tcp + PACKET_TCP_MIN > length)
 		return 0;
 	if (frame[ip] >> 4 != (v4 ? 4 : 6) || (v4 && ip + (frame[ip] & 15) * 4U != tcp))
 		return 0;
 	payload = tcp + (size_t)(frame[tcp + 12] >> 4) * 4;
-	return payload >= tcp + TCP_MIN && payload < length ? payload : 0;
+	return payload >= tcp + PACKET_TCP_MIN && payload < length ? payload : 0;
 }
 
 void segments_of(const uint8_t *frame, size_t length, struct segments *ret)
@@ -116,12 +78,8 @@ void segments_of(const uint8_t *frame, size_t length, struct segments *ret)
 
 static void tcp_checksum(uint8_t *ip, uint8_t *tcp, size_t length)
 {
-	bool v4 = ip[0] >> 4 == 4;
-	uint64_t sum = IPPROTO_TCP + length;
-
-	put16(tcp + 16, 0);
-	sum = sum16(ip + (v4 ? 12 : 8), v4 ? 8 : 32, sum);
-	put16(tcp + 16, fold(sum16(tcp, length, sum)));
+	packet_put16(tcp + 16, 0);
+	packet_put16(tcp + 16, checksum_of_l4(ip, IPPROTO_TCP, tcp, length));
 }
 
 ssize_t segment_copy(const uint8_t *frame, size_t length, const struct segments *s, size_t i,
@@ -141,14 +99,14 @@ ssize_t segment_copy(const uint8_t *frame, size_t length, const struct segments 
 	memset(ret, 0, FRAME_HEADER_SIZE);
 	tcp = ret + FRAME_HEADER_SIZE + h.csum_start;
 	if (ip[0] >> 4 == 4) {
-		put16(ip + 2, (size_t)(ret + total - ip));
-		put16(ip + 4, get16(ip + 4) + i);
-		put16(ip + 10, 0);
-		put16(ip + 10, fold(sum16(ip, (size_t)(tcp - ip), 0)));
+		packet_put16(ip + 2, (size_t)(ret + total - ip));
+		packet_put16(ip + 4, packet_get16(ip + 4) + i);
+		packet_put16(ip + 10, 0);
+		packet_put16(ip + 10, checksum_fold(checksum_add(ip, (size_t)(tcp - ip), 0)));
 	} else {
-		put16(ip + 4, (size_t)(ret + total - ip) - IPV6_LENGTH);
+		packet_put16(ip + 4, (size_t)(ret + total - ip) - PACKET_IPV6_LENGTH);
 	}
-	put32(tcp + 4, get32(tcp + 4) + (uint32_t)(i * s->payload));
+	packet_put32(tcp + 4, packet_get32(tcp + 4) + (uint32_t)(i * s->payload));
 	if (i + 1 < s->count)
 		tcp[13] &= (uint8_t)~(TCP_FIN | TCP_PSH);
 	if (i > 0)
@@ -172,9 +130,9 @@ void frame_complete_checksum(uint8_t *frame, size_t length)
 		if (field + 2 > length)
 			return;
 		/* The field holds the pseudo header's sum: it is summed along. */
-		sum = fold(sum16(frame + start, length - start, 0));
+		sum = checksum_fold(checksum_add(frame + start, length - start, 0));
 		/* UDP: 0 would say "no checksum" (RFC 768). */
-		put16(frame + field, sum || h.csum_offset != 6 ? sum : 0xffff);
+		packet_put16(frame + field, sum || h.csum_offset != 6 ? sum : 0xffff);
 	}
 	memset(frame, 0, FRAME_HEADER_SIZE);
 }
@@ -188,5 +146,45 @@ bool frame_flip_bit(uint8_t *frame, size_t length, uint64_t pick)
 		return false;
 	bit = pick % ((length - from) * 8);
 	frame[from + bit / 8] ^= (uint8_t)(1U << bit % 8);
+	return true;
+}
+
+/* RFC 1624, equation 3, for one byte; a sum left to the hardware is made of what is there then. */
+static void change_byte(uint8_t *frame, const struct packet *p, size_t at, uint8_t value)
+{
+	unsigned shift = (at - p->l4) % 2 ? 0 : 8;
+	uint8_t *field = frame + p->l4 + 16;
+	struct virtio_net_hdr h;
+
+	memcpy(&h, frame, sizeof(h));
+	if (!(h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)) {
+		uint64_t sum = (uint16_t)~packet_get16(field);
+
+		sum += (uint16_t)~((unsigned)frame[at] << shift);
+		sum += (unsigned)value << shift;
+		packet_put16(field, checksum_fold(sum));
+	}
+	frame[at] = value;
+}
+
+bool frame_alter_payload(uint8_t *frame, size_t length, const struct segments *s, size_t i,
+	uint64_t pick)
+{
+	size_t from, to, at;
+	struct packet p;
+	uint8_t mask = (uint8_t)(pick & 0xff);
+
+	if (!packet_parse(frame, length, &p) || p.protocol != IPPROTO_TCP)
+		return false;
+	from = p.payload;
+	to = p.end;
+	if (s->count > 1) {
+		from = s->headers + i * s->payload;
+		to = to - from < s->payload ? to : from + s->payload;
+	}
+	if (from >= to || from < p.payload || to > p.end)
+		return false;
+	at = from + (pick >> 8) % (to - from);
+	change_byte(frame, &p, at, frame[at] ^ (mask ? mask : 0xff));
 	return true;
 }

@@ -33,3 +33,7 @@ void frame_complete_checksum(uint8_t *frame, size_t length);
 /* Flips a bit beyond the link header: bit number pick modulo the bits there. The checksum must be
  * complete. false: nothing to flip. */
 bool frame_flip_bit(uint8_t *frame, size_t length, uint64_t pick);
+/* Changes one byte of the TCP payload of packet number i, chosen by pick, and keeps the checksum right,
+ * so that TCP takes it. A checksum that was wrong stays so. false: no TCP, or no payload. */
+bool frame_alter_payload(uint8_t *frame, size_t length, const struct segments *s, size_t i,
+	uint64_t pick);

@@ -415,6 +415,116 @@ class Damage(Case):
             self.assertGreater(lost, 0.9)
 
 
+class Payload(Case):
+    """corrupt-mode payload: what TCP accepts, only a check of the data's own can find."""
+
+    def setUp(self):
+        super().setUp()
+        self.before = [self.counters(n) for n in (A, B)]
+
+    @staticmethod
+    def counters(netns):
+        return snmp(netns, "Tcp", "InCsumErrors"), snmp(netns, "Tcp", "RetransSegs")
+
+    def assert_unnoticed(self):
+        for netns, (bad, again) in zip((A, B), self.before):
+            now_bad, now_again = self.counters(netns)
+            self.assertEqual(now_bad, bad, "TCP saw a wrong checksum")
+            # None for the damage; a busy machine may cause one by being late.
+            self.assertLess(now_again - again, 5)
+
+    def stream(self, port, size, back=False):
+        """Bytes that arrive changed."""
+        with Server(socket.SOCK_STREAM, port) as s:
+            s.socket.settimeout(60)
+            client = Client.popen(f"""
+import hashlib, socket
+data = hashlib.shake_128(b'pgjolt').digest({size})
+s = socket.create_connection(('{B4}', {port}), 60)
+if {back}:
+    got = b''.join(iter(lambda: s.recv(1 << 16), b''))
+    print(len(got) - len(data), sum(a != b for a, b in zip(got, data)))
+else:
+    s.sendall(data)
+""")
+            peer, _ = s.socket.accept()
+            peer.settimeout(60)
+            data = hashlib.shake_128(b"pgjolt").digest(size)
+            with peer:
+                if back:
+                    peer.sendall(data)
+                    got = data
+                else:
+                    got = b"".join(iter(lambda: peer.recv(1 << 16), b""))
+            out, _ = client.communicate(timeout=60)
+        self.assertEqual(len(got), size)
+        if back:
+            length, wrong = map(int, out.split())
+            self.assertEqual(length, 0)
+            return wrong
+        return sum(a != b for a, b in zip(got, data))
+
+    def test_stream_in_both_directions(self):
+        for direction, back in (("out", False), ("in", True)):
+            with self.subTest(direction=direction):
+                with self.fault(corrupt="2%", corrupt_mode="payload", ports="7310",
+                                direction=direction, seed=1) as f:
+                    wrong = self.stream(7310, 8 * MB, back)
+                    seen = f.observe()
+                    self.assertGreater(wrong, 20)
+                    self.assertLess(abs(seen["detail"]["corrupted"] - wrong), 5)
+                    self.assertEqual(seen["hits"], seen["detail"]["corrupted"])
+                    self.assertGreater(seen["detail"]["packets"], seen["detail"]["frames"])
+                    # Another connection is not this shape's.
+                    self.assertEqual(self.stream(7311, 4 * MB, back), 0)
+                    self.assertEqual(f.observe()["detail"]["bytes"], seen["detail"]["bytes"])
+        self.assertEqual(self.stream(7310, MB), 0)
+        self.assert_unnoticed()
+
+    def test_with_loss_that_splits_frames(self):
+        with self.fault(corrupt="2%", corrupt_mode="payload", loss="0.2%", ports="7312",
+                        direction="out", seed=1) as f:
+            wrong = self.stream(7312, 8 * MB)
+            d = f.observe()["detail"]
+            self.assertGreater(d["lost"], 2)
+            self.assertGreater(wrong, 20)
+            self.assertLessEqual(wrong, d["corrupted"])
+
+    def test_echo_with_a_checksum_of_its_own(self):
+        with self.fault(corrupt="30%", corrupt_mode="payload", ports="7313", seed=1) as f:
+            with Server(socket.SOCK_STREAM, 7313) as s:
+                s.socket.settimeout(60)
+                client = Client.popen(f"""
+import os, socket, zlib
+s = socket.create_connection(('{B4}', 7313), 60)
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+bad = 0
+for _ in range(200):
+    body = os.urandom(500)
+    s.sendall(body)
+    answer = s.recv(500, socket.MSG_WAITALL)
+    bad += zlib.crc32(answer) != zlib.crc32(body)
+print(bad)
+""")
+                peer, _ = s.socket.accept()
+                with peer:
+                    while block := peer.recv(500, socket.MSG_WAITALL):
+                        peer.sendall(block)
+                bad = int(client.communicate(timeout=60)[0])
+            # 1 - 0.7 * 0.7 of 200
+            self.assertGreater(bad, 60)
+            self.assertLess(bad, 145)
+            self.assertGreaterEqual(f.observe()["detail"]["corrupted"], bad)
+        self.assert_unnoticed()
+
+    def test_ports_are_needed_where_the_instance_s_own_is_unknown(self):
+        f = Fault("net-shape", self.target.pid, {"corrupt": "1%", "corrupt-mode": "payload"})
+        answer = f.say("arm", ok=False)
+        f.close()
+        self.assertFalse(answer["ok"])
+        self.assertIn("ports", answer["error"])
+
+
 class Volume(Case):
     def test_large_transfers_arrive_whole(self):
         with self.fault(delay="2ms", jitter="1ms", reorder="5%", seed=1) as f:

@@ -7,6 +7,8 @@
 static const char *const distribution_choices[] = {"uniform", "normal", "pareto", NULL};
 static const char *const loss_choices[] = {"random", "gilbert-elliott", NULL};
 
+static const char *const corrupt_choices[] = {"bit", "payload", NULL};
+
 static const struct param_spec params[] = {
 	NET_PARAMS,
 	{.name = "delay", .type = PARAM_DURATION, .max = 60 * S,
@@ -46,8 +48,13 @@ static const struct param_spec params[] = {
 		.help = "The share of the frames that is sent at once, past those that are "
 			"held; needs delay."},
 	{.name = "corrupt", .type = PARAM_PERCENT,
-		.help = "The share of the packets in which one bit beyond the Ethernet header, at "
-			"random, is flipped; the checksum is that of the packet before."},
+		.help = "The share of the packets that is corrupted, as corrupt-mode says."},
+	{.name = "corrupt-mode", .type = PARAM_ENUM, .fallback = "bit", .choices = corrupt_choices,
+		.help = "bit: one bit beyond the Ethernet header, at random, is flipped under the old "
+			"checksum, so that the receiver drops the packet. payload: one byte of TCP's "
+			"payload is changed behind a right checksum, so that PostgreSQL receives it; "
+			"the shape is then about TCP alone and, where neither ports nor peers with "
+			"ports are given, about the instance's own port at either end."},
 	{.name = "rate", .type = PARAM_RATE, .min = 8000, .max = 100000000000ULL,
 		.help = "The most that passes in each direction; what is above waits."},
 	{.name = "burst", .type = PARAM_BYTES, .fallback = "128KiB", .min = 2048,
@@ -72,6 +79,9 @@ static const struct fault_example examples[] = {
 		"Losses in bursts of four packets on average."},
 	{"net-shape --target lab/pg3 --for 2m --peers replicas,primary --rate 10mbit --direction out",
 		"A thin line for the WAL that an instance sends."},
+	{"net-shape --target lab/pg1 --for 30s --peers replicas --direction out --corrupt 1% "
+		"--corrupt-mode payload",
+		"A Byzantine peer: replicas get WAL that is wrong behind right TCP checksums."},
 };
 
 static bool any_effect(const struct params *p)
@@ -134,6 +144,20 @@ static int check_loss(const struct params *p, struct err **err)
 	return 0;
 }
 
+static int check_corrupt(const struct params *p, struct err **err)
+{
+	uint64_t protocol = params_number(p, "protocol");
+
+	if (!says(p, "corrupt-mode", 0))
+		return 0;
+	if (!says(p, "corrupt", 0))
+		return err_set(err, -EINVAL, "corrupt-mode: payload needs corrupt");
+	if (protocol != NET_PROTOCOL_ANY && protocol != NET_PROTOCOL_TCP)
+		return err_set(err, -EINVAL,
+			"corrupt-mode: payload is about TCP (protocol: any or tcp)");
+	return 0;
+}
+
 static int check(const struct params *p, struct err **err)
 {
 	int r;
@@ -149,6 +173,9 @@ static int check(const struct params *p, struct err **err)
 		return r;
 	if (says(p, "burst", 128 << 10) && !says(p, "rate", 0))
 		return err_set(err, -EINVAL, "burst: needs rate");
+	r = check_corrupt(p, err);
+	if (r < 0)
+		return r;
 	if (!any_effect(p))
 		return err_set(err, -EINVAL,
 			"nothing is asked for: give delay, loss, duplicate, corrupt, rate or "
@@ -170,6 +197,14 @@ const struct fault_spec fault_net_shape = {
 		"such a frame is on the wire, and split it where they hit; duplicate and reorder "
 		"are chosen for the frame. The rate counts the bytes on the wire, and a frame "
 		"leaves when its last byte would have.\n\n"
+		"corrupt-mode payload makes a Byzantine peer: TCP accepts the changed bytes and "
+		"sends nothing again, so that PostgreSQL's own checks (the CRC of each WAL record, "
+		"the messages' lengths and types) must find them; with TLS it is TLS that does. "
+		"Towards a replica that is the WAL; a reply from a replica that is changed "
+		"(direction in, on the primary) may claim WAL to be flushed that is not, and client "
+		"sessions have no checksum at all, so that changed values can be stored: name the "
+		"peers and the direction. Only frames of the shape's connections take the detour; no "
+		"other connection can be hit.\n\n"
 		"Several shapes on one instance add up: a packet that two of them match goes "
 		"through both. The evidence counts frames and bytes, what was lost, duplicated, "
 		"reordered, corrupted and dropped for the limit, and how far the delay that was "

@@ -77,6 +77,8 @@ Test(catalogue, net_shape_takes)
 			   "'ge-loss-bad':'50%','ge-loss-good':'1%'}");
 	taken("net-shape", "{'duplicate':'1%'}");
 	taken("net-shape", "{'corrupt':'0.01%'}");
+	taken("net-shape", "{'corrupt':'1%','corrupt-mode':'bit'}");
+	taken("net-shape", "{'corrupt':'1%','corrupt-mode':'payload','protocol':'tcp'}");
 	taken("net-shape", "{'rate':'1MiB/s','burst':'1MiB','limit':'1GiB'}");
 }
 
@@ -91,6 +93,9 @@ Test(catalogue, net_shape_refuses)
 	refused("net-shape", "{'delay':'1ms','correlation':'5%'}", "correlation: needs jitter");
 	refused("net-shape", "{'delay':'1ms','distribution':'normal'}", "needs jitter");
 	refused("net-shape", "{'reorder':'5%','loss':'1%'}", "reorder: needs delay");
+	refused("net-shape", "{'delay':'1ms','corrupt-mode':'payload'}", "payload needs corrupt");
+	refused("net-shape", "{'corrupt':'1%','corrupt-mode':'byte'}", "bit|payload");
+	refused("net-shape", "{'corrupt':'1%','corrupt-mode':'payload','protocol':'udp'}", "about TCP");
 	refused("net-shape", "{'burst':'1MiB','delay':'1ms'}", "burst: needs rate");
 	refused("net-shape", "{'loss-correlation':'1%','delay':'1ms'}", "needs loss");
 	refused("net-shape", "{'ge-p':'1%'}", "loss-model gilbert-elliott");

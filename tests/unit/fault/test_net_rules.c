@@ -41,6 +41,29 @@ Test(net_rules, mapped_addresses_and_fields)
 	cr_expect(eq(str, r.labels[0], "a"));
 }
 
+Test(net_rules, for_postgres_alone)
+{
+	_cleanup_json_ cJSON *o = NULL;
+	_cleanup_(params_freep) struct params *p = NULL;
+	_cleanup_(net_rules_done) struct net_rules r = {0};
+	_cleanup_err_ struct err *err = NULL;
+	static const char json[] = "{\"peers\": [\"all\", \"10.0.0.1:7000-7009\"]}";
+
+	cr_assert(json_parse(json, strlen(json), &o, NULL) == 0);
+	cr_assert(params_from_json(&fault_net_partition, o, &p, NULL) == 0);
+	cr_assert(net_rules_for_postgres(p, 5433, &r, NULL) == 0);
+	cr_assert(eq(sz, r.count, 2));
+	cr_expect(eq(int, r.rules[0].port_low, 5433));
+	cr_expect(eq(int, r.rules[0].port_high, 5433));
+	cr_expect(eq(int, r.rules[1].port_low, 7000));
+	cr_expect(eq(int, r.rules[1].port_high, 7009));
+	cr_expect(eq(int, r.rules[0].protocol, IPPROTO_TCP));
+	cr_expect(eq(int, r.rules[1].protocol, IPPROTO_TCP));
+	net_rules_done(&r);
+	cr_expect(lt(int, net_rules_for_postgres(p, 0, &r, &err), 0));
+	cr_expect(strstr(err_text(err), "ports: needed") != NULL);
+}
+
 Test(net_rules, the_way_leads_outwards)
 {
 	_cleanup_(net_rules_done) struct net_rules r = {0};

@@ -190,6 +190,70 @@ Test(segment, a_flipped_bit_is_seen)
 	}
 }
 
+/* Bytes of the payload from..to that are no longer as make_tcp() made them. */
+static size_t changed(const uint8_t *payload, size_t from, size_t to)
+{
+	size_t n = 0;
+
+	for (size_t i = from; i < to; i++)
+		n += payload[i] != (uint8_t)(i * 31 + i / 256);
+	return n;
+}
+
+Test(segment, an_altered_payload_goes_unseen)
+{
+	const struct segments one = {.count = 1};
+
+	for (uint64_t pick = 0; pick < 300000; pick += 97) {
+		int family = pick % 2 ? 4 : 6;
+		size_t length = make_tcp(family, 333, 0, false);
+		uint8_t *payload = frame + FRAME_HEADER_SIZE + 14 + (family == 4 ? 20 : 40) + 32;
+
+		frame_complete_checksum(frame, length);
+		/* Padding of a short Ethernet frame is no payload. */
+		cr_assert(frame_alter_payload(frame, length + 5, &one, 0, pick));
+		cr_assert(tcp_is_right(frame, length, 14), "pick %lu", (unsigned long)pick);
+		cr_assert_eq(changed(payload, 0, 333), 1);
+		frame[FRAME_HEADER_SIZE + 14 + (family == 4 ? 20 : 40) + 17] ^= 1;
+		cr_assert(frame_alter_payload(frame, length, &one, 0, pick + 256));
+		cr_assert_not(tcp_is_right(frame, length, 14), "a wrong checksum was made right");
+	}
+}
+
+Test(segment, an_altered_payload_keeps_a_partial_checksum)
+{
+	size_t length = make_tcp(4, 5 * MSS + 7, MSS, false);
+	uint8_t *payload = frame + FRAME_HEADER_SIZE + V4_HEADERS;
+	unsigned before = get16(payload - 32 + 16);
+	struct segments s;
+
+	segments_of(frame, length, &s);
+	cr_assert_eq(s.count, 6);
+	for (size_t i = 0; i < s.count; i++) {
+		size_t to = i == 5 ? 5 * MSS + 7 : (i + 1) * MSS;
+
+		cr_expect(frame_alter_payload(frame, length, &s, i, i * 7919 * 256));
+		cr_expect_eq(changed(payload, i * MSS, to), 1, "packet %zu", i);
+		cr_expect_eq(changed(payload, to, 5 * MSS + 7), 0, "packet %zu", i);
+	}
+	cr_expect_eq(get16(payload - 32 + 16), before);
+	cr_expect_eq(frame[0], VIRTIO_NET_HDR_F_NEEDS_CSUM);
+}
+
+Test(segment, nothing_to_alter)
+{
+	const struct segments one = {.count = 1};
+	size_t length = make_tcp(4, 0, 0, false);
+
+	cr_expect_not(frame_alter_payload(frame, length, &one, 0, 1), "no payload");
+	length = make_tcp(4, 100, 0, false);
+	frame[FRAME_HEADER_SIZE + 14 + 9] = 17;
+	cr_expect_not(frame_alter_payload(frame, length, &one, 0, 1), "no TCP");
+	length = make_tcp(4, 100, 0, false);
+	frame[FRAME_HEADER_SIZE + 14 + 6] = 0x20;
+	cr_expect_not(frame_alter_payload(frame, length, &one, 0, 1), "a fragment");
+}
+
 /* No frame, however broken, is read or split beyond its end (run under the sanitizers). */
 Test(segment, takes_anything)
 {
