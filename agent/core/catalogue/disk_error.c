@@ -35,7 +35,8 @@ const struct fault_spec fault_disk_error = {
 	.description =
 		"Each call that is hit fails with the errno asked for, as with a bad disk, a full "
 		"one or one that was taken away. Only the instance's own calls on files below "
-		"PGDATA fail; the volume itself is not touched, so what is on it stays whole.\n\n"
+		"PGDATA fail; the volume itself is not touched, so what is on it stays whole. Only the "
+		"postmaster and its descendants are hit, not a manager that reads by itself.\n\n"
 		"PostgreSQL's answers differ, and are what a drill is after: a failed flush of "
 		"the WAL, or of data files in a checkpoint, is a PANIC with crash recovery; a "
 		"failed read of a table is an error of that statement.\n\n"
@@ -60,7 +61,8 @@ const struct fault_spec fault_disk_error = {
 		"processes.",
 	.leaves =
 		"Nothing. When the agent dies, killed with SIGKILL included, the kernel lets "
-		"every call through at once.",
+		"every call through at once. An agent that is itself stopped (SIGSTOP, a frozen "
+		"cgroup) lets nothing go until it runs or dies.",
 	.lifetime = LIFETIME_HELD,
 	.params = params,
 	.n_params = ELEMENTS(params),

@@ -50,7 +50,8 @@ const struct fault_spec fault_disk_latency = {
 		"PGDATA, fsync, fdatasync, open. Other programs on the volume, other instances "
 		"and the node are not touched, and nothing is put between PostgreSQL and its "
 		"files: the volume stays mounted as it is. Sessions that begin while the fault "
-		"is active are hit too.\n\n"
+		"is active are hit too. Only the postmaster and its descendants are hit: a manager "
+		"that reads the data directory by itself finds it quick.\n\n"
 		"Two gates do it. The file gate holds a read or write before it begins; the kernel "
 		"shows it only files that were opened after it was set. The syscall gate holds a "
 		"call on its way out, whatever file it is on. With mechanism auto each access is "
@@ -75,7 +76,8 @@ const struct fault_spec fault_disk_latency = {
 		"processes.",
 	.leaves =
 		"Nothing. When the agent dies, killed with SIGKILL included, the kernel lets "
-		"every held call go on at once.",
+		"every held call go on at once. An agent that is itself stopped (SIGSTOP, a frozen "
+		"cgroup) lets nothing go until it runs or dies.",
 	.lifetime = LIFETIME_HELD,
 	.params = params,
 	.n_params = ELEMENTS(params),

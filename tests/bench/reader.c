@@ -1,0 +1,53 @@
+/*
+ * Reads of 8 KiB from a cached file, timed each: what the gates are measured by.
+ *
+ *   bench-reader FILE     (in a mount namespace of its own, in a folder that looks like PGDATA)
+ *
+ * For a line "N" on stdin: opens the file anew, reads N times, prints the times in ns on one line.
+ */
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "core/cleanup.h"
+#include "core/clock.h"
+
+#define READ_BYTES 8192
+#define BLOCKS	   64
+#define READS_MAX  100000
+
+static int run(const char *path, size_t n)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	static uint64_t took[READS_MAX];
+	char block[READ_BYTES];
+
+	for (size_t i = 0; i < n; i++) {
+		uint64_t start = now_ns();
+
+		if (pread(fd, block, sizeof(block), (off_t)(i % BLOCKS * READ_BYTES)) != READ_BYTES)
+			return -1;
+		took[i] = now_ns() - start;
+	}
+	for (size_t i = 0; i < n; i++)
+		printf("%llu ", (unsigned long long)took[i]);
+	putchar('\n');
+	return fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+	/* What other programs do on the machine is not to be measured. */
+	const struct sched_param prompt = {.sched_priority = 1};
+	char line[32];
+
+	sched_setscheduler(0, SCHED_FIFO, &prompt);
+	while (argc == 2 && fgets(line, sizeof(line), stdin)) {
+		size_t n = strtoul(line, NULL, 10);
+
+		if (n == 0 || n > READS_MAX || run(argv[1], n) != 0)
+			return 1;
+	}
+	return argc == 2 ? 0 : 2;
+}
