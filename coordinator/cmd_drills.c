@@ -11,11 +11,19 @@ struct options {
 	bool json, names;
 };
 
-static void one(const char *name)
+/* A built-in one as it was written; a file as it would run. */
+static void print_text(const char *name, const struct drill *d)
 {
-	for (const struct builtin_drill *b = builtin_drills; b->name; b++)
-		if (strcmp(b->name, name) == 0)
+	_cleanup_free_ char *yaml = NULL;
+
+	for (const struct builtin_drill *b = builtin_drills; b->name; b++) {
+		if (strcmp(b->name, name) == 0) {
 			fwrite(b->text, 1, b->length, stdout);
+			return;
+		}
+	}
+	yaml = drill_to_yaml(d);
+	fputs(yaml, stdout);
 }
 
 static int list(const struct options *o, struct err **err)
@@ -91,7 +99,7 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 		text = json_print_pretty(json);
 		puts(text);
 	} else {
-		one(d->name);
+		print_text(arguments[0], d);
 	}
 	return EXIT_PASSED;
 }
