@@ -152,12 +152,15 @@ void cli_help(FILE *f)
 	fprintf(f, "\n`pgjolt VERB --help` tells more of each.\n\n%s", exit_codes);
 }
 
-/* roff: a leading dot or quote and every backslash or hyphen of an option need care. */
+/* roff: a dot or quote at a line's begin and every backslash or hyphen of an option need care. */
 static void roff(FILE *f, const char *s)
 {
-	if (*s == '.' || *s == '\'')
-		fputs("\\&", f);
+	bool line_begins = true;
+
 	for (; *s; s++) {
+		if (line_begins && (*s == '.' || *s == '\''))
+			fputs("\\&", f);
+		line_begins = *s == '\n';
 		if (*s == '\\')
 			fputs("\\e", f);
 		else if (*s == '-')

@@ -15,6 +15,9 @@ static bool is_fresh(const struct observation *o)
 
 static bool promoted(const struct run *r, uint64_t since_ns)
 {
+	/* Nothing was fired yet: the primary of now is no successor. */
+	if (r->primary_at_fire < 0)
+		return false;
 	for (size_t i = 0; i < r->record->n_instances; i++) {
 		const struct observation *o = &r->seen[i];
 

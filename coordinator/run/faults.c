@@ -263,6 +263,9 @@ int run_fire(struct run *r, struct run_experiment *e, struct err **err)
 	if (primary) {
 		r->primary_at_fire = run_instance_index(r, primary->info->name);
 		r->timeline_at_fire = r->seen[r->primary_at_fire].timeline;
+		if (!r->timeline_at_fire)
+			r->timeline_at_fire =
+				r->record->instances[r->primary_at_fire].timeline_at_start;
 	}
 	r->fired_ns = now_ns();
 	a = answer_new(r, e->id);

@@ -44,6 +44,11 @@ Test(conditions, promoted)
 	/* The old primary itself does not count. */
 	seen[0].timeline = 2;
 	cr_assert(!run_condition(&run, WAIT_PROMOTED, 0));
+	/* Before the first fault nobody succeeded anybody. */
+	run.primary_at_fire = -1;
+	run.fired_ns = 0;
+	run.timeline_at_fire = 0;
+	cr_assert(!run_condition(&run, WAIT_PROMOTED, 0));
 }
 
 Test(conditions, demoted)
