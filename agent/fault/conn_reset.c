@@ -17,6 +17,7 @@
 #include "fault/fault.h"
 #include "fault/net_target.h"
 #include "instance/instance.h"
+#include "fault/rounds.h"
 #include "kernel/netns.h"
 
 #define FAULT	   "conn-reset"
@@ -27,21 +28,19 @@ struct reset {
 	struct instance_info *instance;	/* the present one: a restart changes pid and namespace */
 	int diag_fd;			/* made when it was armed; -1 after the first round */
 	uint64_t every_ns, percent_ppm;
-	sd_event_source *timer;
+	struct rounds rounds;
 
-	uint64_t hits, matched, rounds, by_role[CONN_ROLE_MAX];
+	uint64_t hits, matched, by_role[CONN_ROLE_MAX];
 	struct conn listed[LISTED_MAX];
 	size_t n_listed;
-	struct err *last;		/* why the last round that failed did */
 };
 
 static void reset_free(struct reset *x)
 {
-	sd_event_source_disable_unref(x->timer);
+	rounds_done(&x->rounds);
 	if (x->diag_fd >= 0)
 		close(x->diag_fd);
 	instance_info_free(x->instance);
-	err_free(x->last);
 	free(x);
 }
 DEFINE_CLEANUP(struct reset, reset_free)
@@ -93,7 +92,7 @@ static int try_it(struct err **err)
 {
 	_cleanup_close_ int netns = -1, diag = -1, here = -1, there = -1;
 	int ends[2] = {-1, -1}, r;
-	uint16_t port;
+	uint16_t port = 0;
 	char c;
 
 	r = own_connection(ends, &port);
@@ -137,6 +136,8 @@ static int open_diag(const struct instance_info *i, int *ret_fd, struct err **er
 	return r < 0 ? r : sock_diag_open(netns, ret_fd, err);
 }
 
+static int reset_round(void *data, struct err **err);
+
 static int arm(struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_(reset_freep) struct reset *x = calloc(1, sizeof(*x));
@@ -149,7 +150,11 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 		return err_errno(err, ENOMEM, "arm " FAULT);
 	x->diag_fd = -1;
 	x->fault = f;
-	x->every_ns = params_number(f->params, "every");
+	x->rounds = (struct rounds){
+		.every_ns = params_number(f->params, "every"),
+		.strike = reset_round,
+		.data = x,
+	};
 	x->percent_ppm = params_number(f->params, "percent");
 	x->instance = instance_info_copy(f->instance);
 	if (!x->instance)
@@ -239,13 +244,13 @@ static int find_instance(struct reset *x, struct err **err)
 	return 0;
 }
 
-static int reset_round(struct reset *x, struct err **err)
+static int reset_round(void *data, struct err **err)
 {
+	struct reset *x = data;
 	/* It holds the namespace, which must not outlive its pod: only the first round finds it. */
 	_cleanup_close_ int diag_fd = steal_fd(&x->diag_fd);
 	int r = 0;
 
-	x->rounds++;
 	if (diag_fd < 0) {
 		r = find_instance(x, err);
 		if (r >= 0)
@@ -259,44 +264,11 @@ static int reset_round(struct reset *x, struct err **err)
 	return r;
 }
 
-/* The instance may be down just now: its next connections are for a later round. */
-static int on_timer(sd_event_source *source, uint64_t usec, void *data)
-{
-	struct reset *x = data;
-	struct err *why = NULL;
-
-	(void)usec;
-	if (reset_round(x, &why) < 0 && !why)
-		err_set(&why, EIO, "a round failed");
-	err_free(x->last);
-	x->last = why;
-	if (sd_event_source_set_time_relative(source, x->every_ns / NS_PER_US) >= 0)
-		sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-	return 0;
-}
-
 static int fire(struct fault *f, struct err **err)
 {
 	struct reset *x = f->state;
-	struct err *why = NULL;
-	int r;
 
-	r = reset_round(x, &why);
-	if (r == -ESTALE || r == -ENOENT) {
-		/* Gone before the first blow: no hits, which the run tells. */
-		x->last = steal_ptr(why);
-		r = 0;
-	}
-	if (r < 0) {
-		r = err_set(err, r, "%s", err_text(why));
-		err_free(why);
-		return r;
-	}
-	if (x->every_ns == 0)
-		return 0;
-	r = sd_event_add_time_relative(f->node->event, &x->timer, CLOCK_MONOTONIC,
-		x->every_ns / NS_PER_US, NS_PER_MS / NS_PER_US, on_timer, x);
-	return r < 0 ? err_errno(err, r, "set the timer of the next round") : 0;
+	return rounds_begin(&x->rounds, f->node, err);
 }
 
 static void add_end(cJSON *o, const char *name, int family, const uint8_t *address, uint16_t port)
@@ -332,15 +304,15 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 	(void)err;
 	ret->hits = x->hits;
 	ret->detail = json_object();
-	json_add_uint(ret->detail, "rounds", x->rounds);
+	json_add_uint(ret->detail, "rounds", x->rounds.count);
 	json_add_uint(ret->detail, "matched", x->matched);
 	json_add_item(ret->detail, "reset", roles);
 	for (int role = CONN_CLIENT; role < CONN_ROLE_MAX; role++)
 		json_add_uint(roles, conn_role_words[role], x->by_role[role]);
 	json_add_item(ret->detail, "connections", listed_to_json(x));
 	json_add_uint(ret->detail, "not_listed", x->hits - x->n_listed);
-	if (x->last)
-		json_add_string(ret->detail, "last_round", err_text(x->last));
+	if (x->rounds.last)
+		json_add_string(ret->detail, "last_round", err_text(x->rounds.last));
 	return 0;
 }
 

@@ -17,6 +17,7 @@
 #include "fault/fault.h"
 #include "fault/proc_choice.h"
 #include "instance/instance.h"
+#include "fault/rounds.h"
 #include "kernel/proc.h"
 
 #define FAULT	   "proc-kill"
@@ -30,22 +31,19 @@ struct kill {
 	int pidfd;			/* of the postmaster that was armed; -1 once it was used */
 	enum which which;
 	int signal;
-	uint64_t every_ns;
 	uint64_t percent_ppm;
-	sd_event_source *timer;
+	struct rounds rounds;
 
-	uint64_t hits, matched, rounds;
+	uint64_t hits, matched;
 	struct proc_choice listed[LISTED_MAX];
 	size_t n_listed;
-	struct err *last;	/* why the last round that failed did */
 };
 
 static void kill_free(struct kill *k)
 {
-	sd_event_source_disable_unref(k->timer);
+	rounds_done(&k->rounds);
 	if (k->pidfd >= 0)
 		close(k->pidfd);
-	err_free(k->last);
 	free(k);
 }
 DEFINE_CLEANUP(struct kill, kill_free)
@@ -69,6 +67,8 @@ static int probe(const struct node *node, struct support *ret, struct err **err)
 	return 0;
 }
 
+static int kill_round(void *data, struct err **err);
+
 static int arm(struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_(kill_freep) struct kill *k = calloc(1, sizeof(*k));
@@ -81,7 +81,11 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	k->postmaster = (struct proc_id){f->instance->pid, f->instance->start_ticks};
 	k->which = (enum which)params_number(f->params, "process");
 	k->signal = (int)params_number(f->params, "signal");
-	k->every_ns = params_number(f->params, "every");
+	k->rounds = (struct rounds){
+		.every_ns = params_number(f->params, "every"),
+		.strike = kill_round,
+		.data = k,
+	};
 	k->percent_ppm = params_number(f->params, "percent");
 	if (k->postmaster.pid <= 1)
 		return err_set(err, EPERM, "the node's PID 1 is never a target");
@@ -193,11 +197,11 @@ static int signal_chosen(struct kill *k, struct err **err)
 	return 0;
 }
 
-static int kill_round(struct kill *k, struct err **err)
+static int kill_round(void *data, struct err **err)
 {
+	struct kill *k = data;
 	int r;
 
-	k->rounds++;
 	r = find_postmaster(k, err);
 	if (r < 0)
 		return r;
@@ -207,44 +211,11 @@ static int kill_round(struct kill *k, struct err **err)
 	return r;
 }
 
-/* The instance may be down just now: that is what this fault does to it. */
-static int on_timer(sd_event_source *source, uint64_t usec, void *data)
-{
-	struct kill *k = data;
-	struct err *why = NULL;
-
-	(void)usec;
-	if (kill_round(k, &why) < 0 && !why)
-		err_set(&why, EIO, "a round failed");
-	err_free(k->last);
-	k->last = why;
-	if (sd_event_source_set_time_relative(source, k->every_ns / NS_PER_US) >= 0)
-		sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-	return 0;
-}
-
 static int fire(struct fault *f, struct err **err)
 {
 	struct kill *k = f->state;
-	struct err *why = NULL;
-	int r;
 
-	r = kill_round(k, &why);
-	if (r == -ESTALE || r == -ENOENT) {
-		/* Gone before the first blow: no hits, which the run tells. */
-		k->last = steal_ptr(why);
-		r = 0;
-	}
-	if (r < 0) {
-		r = err_set(err, r, "%s", err_text(why));
-		err_free(why);
-		return r;
-	}
-	if (k->every_ns == 0)
-		return 0;
-	r = sd_event_add_time_relative(f->node->event, &k->timer, CLOCK_MONOTONIC,
-		k->every_ns / NS_PER_US, NS_PER_MS / NS_PER_US, on_timer, k);
-	return r < 0 ? err_errno(err, r, "set the timer of the next round") : 0;
+	return rounds_begin(&k->rounds, f->node, err);
 }
 
 static int observe(const struct fault *f, struct evidence *ret, struct err **err)
@@ -255,12 +226,12 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 	ret->hits = k->hits;
 	ret->detail = json_object();
 	json_add_int(ret->detail, "signal", k->signal);
-	json_add_uint(ret->detail, "rounds", k->rounds);
+	json_add_uint(ret->detail, "rounds", k->rounds.count);
 	json_add_uint(ret->detail, "matched", k->matched);
 	json_add_item(ret->detail, "processes", proc_choices_to_json(k->listed, k->n_listed, LISTED_MAX));
 	json_add_uint(ret->detail, "not_listed", k->hits - k->n_listed);
-	if (k->last)
-		json_add_string(ret->detail, "last_round", err_text(k->last));
+	if (k->rounds.last)
+		json_add_string(ret->detail, "last_round", err_text(k->rounds.last));
 	return 0;
 }
 
