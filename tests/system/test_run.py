@@ -449,7 +449,7 @@ def test_10_disk_full(folder):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "t", disk], check=True)
     try:
         with open(f"{disk}/full", "wb") as f:
-            f.write(bytes(180 << 10))
+            f.write(bytes(208 << 10))
         path = drill(folder, "long", HARMLESS + "  - wait: 60s\n")
         text = pgjolt("run", path, "--cluster", NAME, "--out", f"{disk}/run", code=4)
         assert "No space left on device" in text and "aborting" in text, text
