@@ -1,4 +1,4 @@
-/* The processes of an instance that proc-kill and proc-freeze act on. */
+/* The processes of an instance that a fault acts on. */
 #pragma once
 
 #include <stddef.h>

@@ -477,6 +477,22 @@ def expect_clean_but(world, experiment, other):
     expect_pristine(world)
 
 
+def test_the_target_ends_while_armed(world):
+    experiment = world.agent.arm("clock-skew", world.name, {"offset": "1h"})
+    world.server.stop()
+    world.server.start()
+    try:
+        info = world.agent.fire(experiment)
+        assert info["state"] != "active", info
+    except Refused as e:
+        assert e.status in (409, 410), e
+    wait_for("the experiment is over",
+             lambda: world.agent.get(experiment)["state"] in ("clean", "refused"))
+    assert world.agent.journal() == []
+    near(off_anew(world.server), 0)
+    expect_pristine(world)
+
+
 def test_the_target_ends_while_skewed(world):
     experiment = world.agent.inject("clock-skew", world.name, {"offset": "1h"})
     world.server.stop()

@@ -465,6 +465,89 @@ Test(vdso, children_inherit_and_execs_do_not)
 
 #endif
 
+#if defined(__x86_64__)
+
+/* pause(2) for ever, as a program of 32 bits; int $0x80. */
+static const uint8_t code32[] = {0xb8, 29, 0, 0, 0, 0xcd, 0x80, 0xeb, 0xf7};
+
+static int program32(void)
+{
+	const uint32_t address = 0x10000;
+	Elf32_Ehdr e = {.e_type = ET_EXEC, .e_machine = EM_386, .e_version = EV_CURRENT,
+		.e_phoff = sizeof(e), .e_ehsize = sizeof(e), .e_phentsize = sizeof(Elf32_Phdr),
+		.e_phnum = 1, .e_entry = address + sizeof(e) + sizeof(Elf32_Phdr)};
+	Elf32_Phdr p = {.p_type = PT_LOAD, .p_vaddr = address, .p_flags = PF_R | PF_X,
+		.p_filesz = sizeof(e) + sizeof(p) + sizeof(code32), .p_align = 0x1000};
+	int fd = memfd_create("program32", 0);
+
+	memcpy(e.e_ident, ELFMAG, SELFMAG);
+	e.e_ident[EI_CLASS] = ELFCLASS32;
+	e.e_ident[EI_DATA] = ELFDATA2LSB;
+	e.e_ident[EI_VERSION] = EV_CURRENT;
+	p.p_memsz = p.p_filesz;
+	cr_assert_eq(write(fd, &e, sizeof(e)), sizeof(e));
+	cr_assert_eq(write(fd, &p, sizeof(p)), sizeof(p));
+	cr_assert_eq(write(fd, code32, sizeof(code32)), sizeof(code32));
+	return fd;
+}
+
+Test(vdso, a_program_of_32_bits)
+{
+	char *const argv[] = {(char *)"program32", NULL};
+	_cleanup_(vdso_image_done) struct vdso_image own = {0};
+	_cleanup_(vdso_close) struct vdso_process p = {.fd = -1};
+	_cleanup_err_ struct err *err = NULL;
+	int fd = program32(), r = 0;
+	pid_t pid = fork();
+
+	own_image(&own);
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		fexecve(fd, argv, argv + 1);
+		pause();
+	}
+	for (int i = 0; i < 200 && r == 0; i++) {	/* until it is the other program */
+		usleep(10000);
+		vdso_close(&p);
+		r = vdso_open(pid, &own, &p, &err);
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(fd);
+	if (r == 0)
+		cr_skip_test("this kernel runs no programs of 32 bits");
+	cr_expect(r == -EMEDIUMTYPE || r == -ENOENT, "%s", err_text(err));
+}
+
+Test(vdso, a_process_that_unmapped_it)
+{
+	_cleanup_(vdso_image_done) struct vdso_image own = {0};
+	_cleanup_(vdso_close) struct vdso_process p = {.fd = -1};
+	int ready[2];
+	pid_t pid;
+	char byte;
+
+	own_image(&own);
+	cr_assert_eq(pipe(ready), 0);
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		byte = munmap((void *)getauxval(AT_SYSINFO_EHDR), own.size) == 0;
+		(void)!write(ready[1], &byte, 1);
+		for (;;)
+			pause();
+	}
+	cr_assert_eq(read(ready[0], &byte, 1), 1);
+	if (byte)	/* some kernels seal it */
+		cr_expect_eq(vdso_open(pid, &own, &p, NULL), -ENOENT);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(ready[0]);
+	close(ready[1]);
+}
+
+#endif
+
 Test(vdso, processes_without_one)
 {
 	_cleanup_(vdso_image_done) struct vdso_image own = {0};
