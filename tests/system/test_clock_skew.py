@@ -5,6 +5,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -51,13 +52,20 @@ for line in sys.stdin:
 """
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
 class World:
     """One server in namespaces and a cgroup of its own, a plain one beside it, an agent."""
 
     def __init__(self):
         self.things, self.programs = [], []
-        self.server = self.keep(Server("clocka", 55441, cluster="pjclock"))
-        self.plain = self.keep(Server("clockb", 55442, alone=False, cluster="pjclockplain"))
+        self.server = self.keep(Server(f"ca{os.getpid()}", 55441, cluster=f"pjclock{os.getpid()}"))
+        self.plain = self.keep(Server(f"cb{os.getpid()}", free_port(), alone=False,
+                                      cluster=f"pjclockplain{os.getpid()}"))
         self.server.start()
         self.plain.start()
         self.agent = self.keep(Agent())
