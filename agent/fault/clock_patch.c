@@ -56,17 +56,78 @@ const char *clock_patch_reason(enum clock_patch_state state)
 	}
 }
 
-static bool may_execute(const struct vdso_process *p)
+/* May its entries not be written now? A thread would stumble over them. */
+static bool entries_in_use(const struct vdso_process *p, const struct vdso_image *own)
 {
 	_cleanup_free_ pid_t *tids = NULL;
 	size_t n;
 
 	if (proc_threads(p->pid, &tids, &n, NULL) < 0)
 		return false;
-	for (size_t i = 0; i < n; i++)
-		if (vdso_may_execute(p, tids[i]))
+	for (size_t i = 0; i < n; i++) {
+		struct vdso_place place = vdso_place_of(p, tids[i]);
+
+		if (vdso_needs_entries(&place, own))
+			return true;
+	}
+	return false;
+}
+
+/* Threads that were seen outside of the block, into which there is no way any more. */
+struct left {
+	pid_t *tids;
+	size_t count, room;
+};
+
+static void left_done(struct left *l)
+{
+	free(l->tids);
+}
+
+static bool left_has(const struct left *l, pid_t tid)
+{
+	for (size_t i = 0; i < l->count; i++)
+		if (l->tids[i] == tid)
 			return true;
 	return false;
+}
+
+/* Without memory it is looked at again. */
+static void left_add(struct left *l, pid_t tid)
+{
+	if (l->count == l->room) {
+		size_t room = l->room ? l->room * 2 : 64;
+		pid_t *more = reallocarray(l->tids, room, sizeof(*more));
+
+		if (!more)
+			return;
+		l->tids = more;
+		l->room = room;
+	}
+	l->tids[l->count++] = tid;
+}
+
+/* Is one of its threads still in the block, as far as was seen? */
+static bool block_in_use(const struct vdso_process *p, const struct vdso_image *own, struct left *left)
+{
+	_cleanup_free_ pid_t *tids = NULL;
+	bool in_use = false;
+	size_t n;
+
+	if (proc_threads(p->pid, &tids, &n, NULL) < 0)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		struct vdso_place place;
+
+		if (left_has(left, tids[i]))
+			continue;
+		place = vdso_place_of(p, tids[i]);
+		if (vdso_needs_block(p, &place, own))
+			in_use = true;
+		else
+			left_add(left, tids[i]);
+	}
+	return in_use;
 }
 
 struct opened {
@@ -108,7 +169,7 @@ int clock_patch_put(const struct ptrace_held *held, size_t count, const struct v
 		had += s == CLOCK_PATCH_OURS;
 		if (s != CLOCK_PATCH_NONE)
 			continue;
-		if (may_execute(&p))
+		if (entries_in_use(&p, own))
 			return err_set(err, EAGAIN, "process %d reads a clock", held[i].id.pid);
 		o.list[o.count++] = p;
 		p = (struct vdso_process){.fd = -1};
@@ -195,30 +256,34 @@ static int stop_all(struct ptrace_hold *hold, const struct proc_id *ids, size_t 
 }
 
 /* No way in any more; what is inside finds its way out. */
-static int restore_entries(struct vdso_process *p, const struct vdso_image *own, struct err **err)
+static int restore_entries(struct vdso_process *p, const struct vdso_image *own, struct left *left,
+	struct err **err)
 {
-	if (may_execute(p))
+	(void)left;
+	if (entries_in_use(p, own))
 		return err_set(err, EAGAIN, "process %d reads a clock", p->pid);
 	return vdso_make(p, own->bytes, 0, own->padding, err);
 }
 
 /* The token goes last. */
-static int restore_block(struct vdso_process *p, const struct vdso_image *own, struct err **err)
+static int restore_block(struct vdso_process *p, const struct vdso_image *own, struct left *left,
+	struct err **err)
 {
 	size_t data = own->padding + sizeof(struct vdso_block);
 	int r;
 
-	if (may_execute(p))
+	if (block_in_use(p, own, left))
 		return err_set(err, EAGAIN, "process %d reads a clock", p->pid);
 	r = vdso_make(p, own->bytes, data, own->size, err);
 	return r < 0 ? r : vdso_make(p, own->bytes, own->padding, data, err);
 }
 
-typedef int (*step_fn)(struct vdso_process *p, const struct vdso_image *own, struct err **err);
+typedef int (*step_fn)(struct vdso_process *p, const struct vdso_image *own, struct left *left,
+	struct err **err);
 
 /* One step on each of them, under one stop. -EAGAIN: some are left. */
 static int step_once(const struct proc_id *ids, size_t count, const struct vdso_image *own,
-	uint64_t token, step_fn step, struct err **err)
+	uint64_t token, step_fn step, struct left *left, struct err **err)
 {
 	_cleanup_(ptrace_hold_freep) struct ptrace_hold *hold = NULL;
 	bool again = false;
@@ -232,7 +297,7 @@ static int step_once(const struct proc_id *ids, size_t count, const struct vdso_
 
 		if (process_open(ids[i].pid, own, token, &p) != CLOCK_PATCH_OURS)
 			continue;
-		r = step(&p, own, err);
+		r = step(&p, own, left, err);
 		again |= r == -EAGAIN;
 		if (r == -ESRCH || r == -EAGAIN)
 			r = 0;
@@ -243,10 +308,11 @@ static int step_once(const struct proc_id *ids, size_t count, const struct vdso_
 static int step_all(const struct proc_id *ids, size_t count, const struct vdso_image *own,
 	uint64_t token, step_fn step, struct err **err)
 {
+	_cleanup_(left_done) struct left left = {0};
 	uint64_t end = now_ns() + REMOVE_NS;
 	int r;
 
-	while ((r = step_once(ids, count, own, token, step, err)) == -EAGAIN && now_ns() < end)
+	while ((r = step_once(ids, count, own, token, step, &left, err)) == -EAGAIN && now_ns() < end)
 		usleep(AGAIN_US);
 	return r == -EAGAIN ? err_set(err, EBUSY, "%s", err ? err_text(*err) : "a clock is being read") :
 			      r;

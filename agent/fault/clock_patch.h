@@ -23,15 +23,15 @@ enum clock_patch_state clock_patch_look(pid_t pid, const struct vdso_image *own,
 const char *clock_patch_reason(enum clock_patch_state state);
 
 /* Writes the patch into each of them that has none, all of them or none: they stand, or wait in the
- * kernel. *ret_count: how many have it now. -EAGAIN: a thread is inside the vDSO, or still runs: let
- * them run on and try again. -EBUSY: another experiment's. */
+ * kernel. *ret_count: how many have it now. -EAGAIN: a thread is where a jump is to be, or still
+ * runs: let them run on and try again. -EBUSY: another experiment's. */
 int clock_patch_put(const struct ptrace_held *held, size_t count, const struct vdso_image *own,
 	const struct vdso_patch *patch, uint64_t token, size_t *ret_count, struct err **err);
 
 /*
  * Gives every process of the node that has this token's patch the kernel's own bytes back. The skew
  * ends first, at once, for all of them; then they are stopped for a moment twice. -EBUSY: one is
- * traced by somebody else, or never left the vDSO; its clock is right already.
+ * traced by somebody else, or never left the patch; its clock is right already.
  */
 int clock_patch_remove(const struct vdso_image *own, uint64_t token, struct err **err);
 /* A process of the node with this token's patch; 0: none. */

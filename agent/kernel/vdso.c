@@ -17,6 +17,9 @@
 #define MAPS_LINE   512
 /* More than a jump over the beginning of a function, less than a function. */
 #define RUN_MAX	    16
+/* Of a function's beginning, at most so much is written over. */
+#define ENTRY_SIZE  8
+#define STACK_WORDS 128
 
 /* The mapping "[vdso]" of /proc/PID/maps: "7ffd1000-7ffd3000 r-xp ... [vdso]". */
 static int find_mapping(pid_t pid, uint64_t *ret, uint64_t *ret_size, struct err **err)
@@ -238,24 +241,61 @@ int vdso_block_end(struct vdso_process *p, size_t block, struct err **err)
 	return vdso_write(p, block + offsetof(struct vdso_block, length_ns), &none, sizeof(none), err);
 }
 
-/* /proc/PID/syscall: "NUMBER ARGUMENTS... SP PC", "-1 SP PC", or "running". */
-bool vdso_may_execute(const struct vdso_process *p, pid_t tid)
+/* /proc/PID/syscall: "NUMBER ARGUMENTS... SP PC", "-1 SP PC", or "running". A thread that is gone is
+ * known, and outside. */
+struct vdso_place vdso_place_of(const struct vdso_process *p, pid_t tid)
 {
+	struct vdso_place place = {.known = true};
 	_cleanup_free_ char *text = NULL;
-	const char *last;
+	char *last, *other;
 	size_t length;
 	uint64_t pc;
 	int r;
 
 	r = proc_read_file(tid, "syscall", 512, &text, &length, NULL);
 	if (r == -ESRCH)
-		return false;
-	if (r < 0)
+		return place;
+	last = r < 0 ? NULL : strrchr(text, ' ');
+	place.known = last && sscanf(last, " %" SCNx64, &pc) == 1;
+	if (!place.known)
+		return place;
+	*last = '\0';
+	other = strrchr(text, ' ');
+	place.known = other && sscanf(other, " %" SCNx64, &place.stack) == 1;
+	place.inside = pc >= p->address && pc - p->address < p->size;
+	place.offset = place.inside ? pc - p->address : 0;
+	return place;
+}
+
+bool vdso_needs_entries(const struct vdso_place *place, const struct vdso_image *own)
+{
+	const struct vdso_symbol *const entries[] = {&own->clock_gettime, &own->gettimeofday, &own->time};
+
+	for (size_t i = 0; i < ELEMENTS(entries) && place->inside; i++)
+		if (entries[i]->size && place->offset > entries[i]->offset &&
+		    place->offset < entries[i]->offset + ENTRY_SIZE)
+			return true;
+	return !place->known;
+}
+
+/* In the functions' own code the way back is on the stack, which they use little of. */
+bool vdso_needs_block(const struct vdso_process *p, const struct vdso_place *place,
+	const struct vdso_image *own)
+{
+	uint64_t words[STACK_WORDS];
+	ssize_t n;
+
+	if (!place->known || !place->inside)
+		return !place->known;
+	if (place->offset >= own->padding)
 		return true;
-	last = strrchr(text, ' ');
-	if (!last || sscanf(last, " %" SCNx64, &pc) != 1)
+	n = pread(p->fd, words, sizeof(words), (off_t)place->stack);
+	if (n < 0)
 		return true;
-	return pc >= p->address && pc - p->address < p->size;
+	for (size_t i = 0; i < (size_t)n / sizeof(words[0]); i++)
+		if (words[i] >= p->address + own->padding && words[i] < p->address + p->size)
+			return true;
+	return false;
 }
 
 #if !defined(__x86_64__)

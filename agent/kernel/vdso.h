@@ -94,5 +94,16 @@ int vdso_write(struct vdso_process *p, size_t offset, const void *bytes, size_t 
 int vdso_make(struct vdso_process *p, const uint8_t *wanted, size_t from, size_t to, struct err **err);
 /* Ends the skew of its block; its threads may run. -ESRCH. */
 int vdso_block_end(struct vdso_process *p, size_t block, struct err **err);
-/* Where one of its threads stands: in the vDSO, or (no answer) still running? */
-bool vdso_may_execute(const struct vdso_process *p, pid_t tid);
+
+/* Where one of its threads, which stands or waits in the kernel, goes on. */
+struct vdso_place {
+	bool known;		/* false: it runs */
+	bool inside;		/* in the vDSO, at this offset */
+	uint64_t offset, stack;
+};
+struct vdso_place vdso_place_of(const struct vdso_process *p, pid_t tid);
+/* Would it go on in the middle of what a jump is written over? */
+bool vdso_needs_entries(const struct vdso_place *place, const struct vdso_image *own);
+/* Would it go on in the block, or return there? */
+bool vdso_needs_block(const struct vdso_process *p, const struct vdso_place *place,
+	const struct vdso_image *own);

@@ -48,6 +48,7 @@ __asm__(
 "	push %rsi\n"
 "	sub $8, %rsp\n"
 "	call vdso_skew_original\n"
+"	movq $0, -8(%rsp)\n"		/* no stale way back, which vdso_needs_block() would take for one */
 "	add $8, %rsp\n"
 "	pop %rsi\n"
 "	pop %rdi\n"
@@ -107,6 +108,7 @@ __asm__(
 "	mov %rdi, %rsi\n"
 "	xor %edi, %edi\n"
 "	call vdso_skew_clock_gettime\n"
+"	movq $0, -8(%rsp)\n"
 "	mov 8(%rsp), %rdi\n"
 "	mov 8(%rdi), %eax\n"
 "	imul $0x10624dd3, %rax, %rax\n"	/* / 1000 */
@@ -128,6 +130,7 @@ __asm__(
 "	mov $5, %edi\n"				/* CLOCK_REALTIME_COARSE, as time() has it */
 "	mov %rsp, %rsi\n"
 "	call vdso_skew_clock_gettime\n"
+"	movq $0, -8(%rsp)\n"
 "	mov (%rsp), %rax\n"
 "	add $16, %rsp\n"
 "	pop %rdi\n"

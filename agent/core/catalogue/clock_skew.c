@@ -83,7 +83,7 @@ const struct fault_spec fault_clock_skew = {
 		"does (proc-freeze), is named in the refusal.",
 	.mechanism =
 		"Each process has the kernel's vDSO mapped, through which it reads clocks. While the "
-		"processes are held by ptrace and no thread is inside it, each one's private copy is "
+		"processes are held by ptrace and no thread is at such a place, each one's private copy is "
 		"patched through /proc/PID/mem: a detour that lets the function's own code read the "
 		"clock and then adds the skew. That makes a reading about 1 ns longer (20 before; with "
 		"drift or strobe up to 5 ns longer), where libfaketime adds 30 ns and a system call "

@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -212,6 +213,54 @@ Test(clock_skew, half_of_a_patch)
 	cr_expect_eq(driver_clock_skew.revert(&s.undo, NULL), 0);
 	cr_expect(is_pristine(s.root) && is_pristine(s.child));
 	cr_expect_eq(driver_clock_skew.verify_clean(&s.undo, NULL), 0);
+	scene_end(&s);
+}
+
+static void *reader(void *data)
+{
+	struct timespec t;
+
+	(void)data;
+	for (;;)
+		if (clock_gettime(CLOCK_REALTIME, &t) != 0 || t.tv_nsec > 999999999)
+			_exit(1);
+	return NULL;
+}
+
+/* Threads that do nothing but read clocks: one of them is always in there. */
+Test(clock_skew, threads_that_read_all_the_time)
+{
+	struct scene s;
+
+	scene_start(&s, "{\"offset\": \"1h\"}");
+	kill(s.root, SIGKILL);
+	waitpid(s.root, NULL, 0);
+	s.root = fork();
+	if (s.root == 0) {
+		pthread_t thread;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (int i = 0; i < 3; i++)
+			pthread_create(&thread, NULL, reader, NULL);
+		reader(NULL);
+	}
+	s.instance.pid = s.root;
+	for (int i = 0; i < 10; i++) {
+		_cleanup_err_ struct err *err = NULL;
+		struct proc_id id;
+
+		cr_assert_eq(proc_identify(s.root, &id, NULL), 0);
+		s.instance.start_ticks = id.start_ticks;
+		cr_assert_eq(driver_clock_skew.arm(&s.fault, &s.undo, &err), 0, "%s", err_text(err));
+		scene_fire(&s);
+		cr_assert_not(is_pristine(s.root));
+		driver_clock_skew.release(&s.fault);
+		cr_assert_eq(driver_clock_skew.revert(&s.undo, &err), 0, "%s", err_text(err));
+		cr_assert(is_pristine(s.root));
+		cr_assert_eq(kill(s.root, 0), 0);
+		undo_done(&s.undo);
+	}
+	cr_expect_eq(waitpid(s.root, NULL, WNOHANG), 0, "it survived");
 	scene_end(&s);
 }
 

@@ -269,6 +269,7 @@ static void patch_child(const struct child *c, const struct vdso_image *own,
 	_cleanup_(vdso_close) struct vdso_process p = {.fd = -1};
 	_cleanup_(vdso_patch_done) struct vdso_patch patch = {0};
 	struct vdso_block block;
+	struct vdso_place place;
 
 	usleep(20000);		/* it waits for the next question */
 	cr_assert_eq(vdso_patch_build(own, skew, stub, &patch, NULL), 0);
@@ -277,7 +278,8 @@ static void patch_child(const struct child *c, const struct vdso_image *own,
 	cr_assert_eq(vdso_make(&p, patch.bytes, 0, patch.size, NULL), 0);
 	cr_assert(vdso_block_of(&p, own->padding, &block));
 	cr_expect_eq(block.token, skew->token);
-	cr_expect_not(vdso_may_execute(&p, c->pid));
+	place = vdso_place_of(&p, c->pid);
+	cr_expect(place.known && !place.inside && place.stack);
 }
 
 static void restore_child(const struct child *c, const struct vdso_image *own)
