@@ -3,9 +3,11 @@
  * freezer of the instance's own cgroup (journaled: it stays frozen until somebody writes it back).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 #include "core/cleanup.h"
 #include "core/clock.h"
@@ -34,6 +36,7 @@ struct freeze {
 	enum which which;
 	struct ptrace_hold *hold;	/* ptrace */
 	char *file;			/* cgroup: the freezer's */
+	int lock_fd;			/* of that file: held from arming on */
 	bool fired;
 	uint64_t stop_ns;		/* how long it took until all stood */
 	sd_event_source *timer;
@@ -47,6 +50,7 @@ static void freeze_free(struct freeze *z)
 	sd_event_source_disable_unref(z->timer);
 	ptrace_hold_free(z->hold);
 	err_free(z->last);
+	closep(&z->lock_fd);
 	free(z->known);
 	free(z->file);
 	free(z);
@@ -134,6 +138,19 @@ static int arm_ptrace(struct freeze *z, struct fault *f, struct undo *ret, struc
 	return 0;
 }
 
+/* The end of one that was armed thaws the cgroup, also if it was never fired: so there is one at a time. */
+static int freezer_lock(struct freeze *z, struct err **err)
+{
+	z->lock_fd = open(z->file, O_RDONLY | O_CLOEXEC);
+	if (z->lock_fd < 0)
+		return err_errno(err, errno, "open %s", z->file);
+	if (flock(z->lock_fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	if (errno == EWOULDBLOCK)
+		return err_set(err, EBUSY, "another proc-freeze has %s already: end that first", z->file);
+	return err_errno(err, errno, "lock %s", z->file);
+}
+
 static int arm_cgroup(struct freeze *z, struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_free_ struct proc_choice *list = NULL;
@@ -144,6 +161,8 @@ static int arm_cgroup(struct freeze *z, struct fault *f, struct undo *ret, struc
 	r = choose(z, &list, &n, err);
 	if (r >= 0)
 		r = cgroup_freezer(f->instance->cgroup, &z->file, err);
+	if (r >= 0)
+		r = freezer_lock(z, err);
 	if (r >= 0)
 		r = cgroup_is_frozen(z->file, &frozen, err);
 	if (r < 0)
@@ -166,6 +185,7 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	if (!z)
 		return err_errno(err, ENOMEM, "arm " FAULT);
 	z->fault = f;
+	z->lock_fd = -1;
 	z->postmaster = (struct proc_id){f->instance->pid, f->instance->start_ticks};
 	z->which = (enum which)params_number(f->params, "processes");
 	if (params_number(f->params, "mechanism") == MECHANISM_CGROUP)
@@ -223,7 +243,6 @@ static int fire_cgroup(struct freeze *z, struct err **err)
 	r = cgroup_is_frozen(z->file, &frozen, err);
 	if (r < 0)
 		return r;
-	/* Another experiment was first: its end would thaw what this one holds. */
 	if (frozen)
 		return err_set(err, EBUSY, "%s says frozen already, by somebody else", z->file);
 	r = cgroup_freeze(z->file, true, err);

@@ -173,6 +173,26 @@ def test_agent_killed_with_the_cgroup_frozen(world):
     session.close()
 
 
+def test_one_cgroup_freeze_at_a_time(world):
+    # The end of a second one, fired or not, would thaw what the first holds.
+    session = Session(world.server)
+    assert answers(session)
+    experiment = world.agent.arm("proc-freeze", world.name, {"mechanism": "cgroup"})
+    refused(world, 409, ["another proc-freeze"], world.name, {"mechanism": "cgroup"})
+    world.agent.fire(experiment)
+    refused(world, 409, ["another proc-freeze"], world.name, {"mechanism": "cgroup"})
+    assert read(freezer(world)) == "1", "what was refused thawed it"
+    session.send("select 9")
+    assert session.receive(0.3) is None
+    world.agent.revert(experiment)
+    assert session.receive(5) == "9"
+    expect_clean(world, experiment)
+    experiment = world.agent.arm("proc-freeze", world.name, {"mechanism": "cgroup"})
+    world.agent.revert(experiment)
+    expect_clean(world, experiment)
+    session.close()
+
+
 def refused(world, status, words, instance, params):
     before = world.agent.journal()
     try:
