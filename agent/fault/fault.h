@@ -87,7 +87,7 @@ struct fault_driver {
 	 * -EBADMSG: the record cannot be understood, so that trying again is of no use. */
 	int (*revert)(const struct undo *u, struct err **err);
 
-	/* Required. Looks at the kernel, not at our memory. 0: clean. */
+	/* Required. Looks at the kernel, not at our memory. 0: clean. -EBADMSG as revert(). */
 	int (*verify_clean)(const struct undo *u, struct err **err);
 
 	/* Optional. Asked once the postmaster has ended, from then on twice a second: is nothing left

@@ -337,9 +337,9 @@ static int verify_program(const cJSON *json, struct err **err)
 	int r = json_dispatch(json, fields, &x, JSON_REFUSE_UNKNOWN, err);
 
 	if (r < 0)
-		return r;
+		return err_wrap(err, EBADMSG, "programs");
 	if (x.id == 0 || x.id > UINT32_MAX)
-		return err_set(err, EINVAL, "id: not that of a BPF program");
+		return err_set(err, EBADMSG, "id: not that of a BPF program");
 	for (int i = 0; i < VERIFY_TRIES; i++) {
 		r = is_loaded(&x, err);
 		if (r <= 0)
@@ -355,7 +355,7 @@ static int verify_clean(const struct undo *u, struct err **err)
 	const cJSON *program;
 
 	if (!cJSON_IsArray(programs))
-		return err_set(err, EINVAL, FAULT " record: programs: expected an array");
+		return err_set(err, EBADMSG, FAULT " record: programs: expected an array");
 	cJSON_ArrayForEach(program, programs) {
 		int r = verify_program(program, err);
 

@@ -321,7 +321,7 @@ static int net_shape_verify_clean(const struct undo *u, struct err **err)
 	int r = shape_record_read(u->record, &record, err);
 
 	if (r < 0)
-		return err_wrap(err, r, "record of " FAULT);
+		return err_wrap(err, EBADMSG, "record of " FAULT);
 	r = find_netns(&record, &netns_fd, err);
 	if (r < 0)
 		return r;
