@@ -171,7 +171,8 @@ struct MHD_Response *event_stream_respond(struct event_stream *s,
 		event_stream_free(s);
 		return NULL;
 	}
-	client->following = s->follow;
+	if (client)
+		client->following = s->follow;
 	return response;
 }
 
