@@ -150,11 +150,13 @@ static int inject(struct run *r, int *ret_code, struct err **err)
 		r->record->instances[r->record->n_instances++].name =
 			strdup(c->targets.items[i].info->name);
 	k = hold(r, err);
-	left = run_revert_all(r);
-	if (r->agent_lost)
+	run_revert_all(r);
+	if (r->agent_lost) {
 		left = run_replay_journal(r);
-	else
+	} else {
 		run_collect(r);
+		left = run_count_left(r);
+	}
 	if (r->options->json)
 		print_json(r);
 	*ret_code = left ? EXIT_STUCK : r->abort_why ? EXIT_ABORTED : EXIT_PASSED;
@@ -239,7 +241,9 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 				code = EXIT_STUCK;
 		}
 		if (r < 0)
-			code = cli_fail(err);
+			status = cli_fail(err);
+		if (r < 0 && code != EXIT_STUCK)
+			code = status;
 	}
 	session_options_done(&o.session);
 	free(o.target);

@@ -81,11 +81,9 @@ static int run_drill(const struct options *o, const char *name, int *ret_code, s
 		return r;
 	r = run_it(o, d, s, err);
 	status = session_close(s);
-	if (r < 0)
-		return r;
 	/* Our agent says at its end whether something is left on the node. */
 	*ret_code = status == EXIT_STUCK ? EXIT_STUCK : r;
-	return 0;
+	return r < 0 ? r : 0;
 }
 
 static int run(const struct cli_verb *verb, int argc, char **argv)
@@ -93,7 +91,7 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	struct options o = {0};
 	_cleanup_strv_ char **arguments = NULL;
 	_cleanup_err_ struct err *err = NULL;
-	int r, code = EXIT_PASSED;
+	int r, code = EXIT_PASSED, failed;
 
 	if (getrandom(&o.seed, sizeof(o.seed), 0) < 0)
 		o.seed = 1;
@@ -101,10 +99,12 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	r = cli_parse(verb, argc, argv, NULL, &o, &arguments, &err);
 	if (r >= 0 && strv_length(arguments) != 1)
 		r = err_set(&err, -EINVAL, "give one drill: a built-in one's name or a file");
-	if (r < 0)
+	if (r < 0) {
 		code = r == -ECANCELED ? EXIT_PASSED : cli_usage(verb, err);
-	else if (run_drill(&o, arguments[0], &code, &err) < 0)
-		code = cli_fail(err);
+	} else if (run_drill(&o, arguments[0], &code, &err) < 0) {
+		failed = cli_fail(err);
+		code = code == EXIT_STUCK ? code : failed;
+	}
 	session_options_done(&o.session);
 	strv_free(o.sets);
 	free(o.out);

@@ -65,15 +65,20 @@ int agent_link_new(struct http_client *http, const struct agent_address *address
 	return 0;
 }
 
+void agent_link_cancel(struct agent_link *l)
+{
+	while (l->pending) {
+		http_cancel(l->pending->call);
+		pending_free(l->pending);
+	}
+}
+
 void agent_link_free(struct agent_link *l)
 {
 	if (!l)
 		return;
 	http_cancel(l->follow_call);
-	while (l->pending) {
-		http_cancel(l->pending->call);
-		pending_free(l->pending);
-	}
+	agent_link_cancel(l);
 	free(l->address.unix_socket);
 	free(l->address.url);
 	free(l->address.tls.ca);

@@ -44,6 +44,8 @@ int agent_link_measure_clock(struct agent_link *l, unsigned rounds, struct err *
 /* Asynchronous, for several nodes at once and for the data path of a run. e NULL: failed, err set
  * (borrowed). */
 typedef void (*agent_link_done)(struct experiment_info *e, const struct err *err, void *data);
+/* Gives up all that were started and have no answer yet: their done() is not called. */
+void agent_link_cancel(struct agent_link *l);
 int agent_link_fire_start(struct agent_link *l, const char *experiment, agent_link_done done,
 	void *data, struct err **err);
 int agent_link_get_start(struct agent_link *l, const char *experiment, agent_link_done done,

@@ -218,6 +218,8 @@ static void answer_free(struct answer_to *a)
 
 void run_forget_answers(struct run *r)
 {
+	for (size_t i = 0; i < r->session->n_links; i++)
+		agent_link_cancel(r->session->links[i]);
 	while (r->answers)
 		answer_free(r->answers);
 }
@@ -298,7 +300,7 @@ void run_renew(struct run *r)
 		struct run_experiment *e = r->experiments[i];
 		struct answer_to *a;
 
-		if (e->ended || e->revert_pending || now - e->renewed_ns < RENEW_EVERY_NS)
+		if (e->ended || e->let_go || now - e->renewed_ns < RENEW_EVERY_NS)
 			continue;
 		e->renewed_ns = now;
 		a = answer_new(r, e->id);
@@ -354,6 +356,7 @@ static void revert_start(struct run *r, struct run_experiment *e)
 	if (e->ended || e->revert_pending)
 		return;
 	a = answer_new(r, e->id);
+	e->let_go = true;
 	e->revert_pending = true;
 	if (agent_link_revert_start(e->link, e->id, on_reverted, a, NULL) < 0) {
 		e->revert_pending = false;
@@ -379,10 +382,9 @@ int run_revert_step(struct run *r, const char *name, struct err **err)
 	return run_wait(r, none_pending, NULL, REVERT_LIMIT_NS, err);
 }
 
-size_t run_revert_all(struct run *r)
+void run_revert_all(struct run *r)
 {
 	uint64_t end = now_ns() + REVERT_LIMIT_NS;
-	size_t left = 0;
 
 	/* Also when the run was aborted: this wait has an end of its own. */
 	for (size_t i = 0; i < r->n_experiments; i++)
@@ -390,6 +392,12 @@ size_t run_revert_all(struct run *r)
 	while (!none_pending(r, NULL) && now_ns() < end)
 		if (run_turn(r, 20 * NS_PER_MS, NULL) < 0)
 			break;
+}
+
+size_t run_count_left(const struct run *r)
+{
+	size_t left = 0;
+
 	for (size_t i = 0; i < r->n_experiments; i++)
 		if (r->experiments[i]->state != EXPERIMENT_CLEAN &&
 			r->experiments[i]->state != EXPERIMENT_REFUSED)
@@ -397,8 +405,9 @@ size_t run_revert_all(struct run *r)
 	return left;
 }
 
-/* The agent is not ours: what it held ended with it, the rest is in its journal. */
-static size_t count_journaled(struct run *r)
+/* The agent is not ours: what it held ended with it, the rest is in its journal. Of the other agents'
+ * experiments, those that they told to be stuck. */
+static size_t count_left_behind(const struct run *r)
 {
 	size_t n = 0;
 
@@ -406,8 +415,9 @@ static size_t count_journaled(struct run *r)
 		const struct run_experiment *e = r->experiments[i];
 		const char *lifetime = r->record->faults[e->fault].lifetime;
 
-		n += !e->ended && lifetime &&
-			strcmp(lifetime, lifetime_to_string(LIFETIME_JOURNALED)) == 0;
+		n += e->ended ? e->state == EXPERIMENT_STUCK :
+				lifetime && strcmp(lifetime,
+						    lifetime_to_string(LIFETIME_JOURNALED)) == 0;
 	}
 	return n;
 }
@@ -420,7 +430,7 @@ size_t run_replay_journal(struct run *r)
 	if (!r->agent_lost)
 		return 0;
 	if (!r->session->local)
-		return count_journaled(r);
+		return count_left_behind(r);
 	local_agent_stop(r->session->local);
 	r->session->local = NULL;
 	if (local_agent_ensure(AGENT_SOCKET_DEFAULT, &r->session->local, &err) < 0) {

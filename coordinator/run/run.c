@@ -92,6 +92,7 @@ static void show(struct run *r)
 static void check_aborts(struct run *r)
 {
 	const struct drill *d = r->drill;
+	uint64_t since_ns = r->write_ok_ns ? r->write_ok_ns : r->record->started_ns;
 	uint64_t now = now_ns();
 
 	if (r->aborted)
@@ -100,8 +101,7 @@ static void check_aborts(struct run *r)
 		run_abort(r, "the drill took longer than its abort.time");
 	if (d->abort_lag_bytes && run_lag_bytes(r) > d->abort_lag_bytes)
 		run_abort(r, "a replica lags by more than abort.lag");
-	if (d->abort_writes_down_ns && r->write_failing &&
-		now - r->write_ok_ns > d->abort_writes_down_ns)
+	if (d->abort_writes_down_ns && r->write_failing && now - since_ns > d->abort_writes_down_ns)
 		run_abort(r, "writes were down for longer than abort.writesDown");
 }
 
@@ -309,14 +309,20 @@ static void end_as(struct run *r, enum run_verdict v, const char *why)
 	r->record->ended_why = strdup(why);
 }
 
+/* Returns how many may be left. */
+static size_t revert(struct run *r)
+{
+	run_revert_all(r);
+	if (r->agent_lost)
+		return run_replay_journal(r);
+	run_collect(r);
+	return run_count_left(r);
+}
+
 static void finish(struct run *r, bool fired)
 {
-	size_t left = run_revert_all(r);
+	size_t left = revert(r);
 
-	if (r->agent_lost)
-		left = run_replay_journal(r);
-	else
-		run_collect(r);
 	/* An aborted run still says how the cluster came back, for a while. */
 	if (fired && !r->interrupted) {
 		char *why = steal_ptr(r->abort_why);
@@ -333,6 +339,11 @@ static void finish(struct run *r, bool fired)
 	if (r->probes && probes_check(r->probes, NULL) < 0)
 		run_note(r, EVENT_NOTE, -1, "ledger", "the ledger could not be checked: %s",
 			r->record->ledger.error ? r->record->ledger.error : "unknown");
+	if (left && !r->agent_lost) {
+		/* Meanwhile a lease may have ended, or an agent's next try been better. */
+		run_collect(r);
+		left = run_count_left(r);
+	}
 	if (left)
 		end_as(r, VERDICT_STUCK, "a fault could not be reverted: see `pgjolt status`; "
 					 "`pgjolt-agent revert-all` on the node says what is left");
@@ -409,8 +420,12 @@ static int execute(struct run *r, struct err **err)
 	k = watch_signals(r, err);
 	if (k >= 0)
 		k = run_watch(r, err);
-	if (k < 0)
+	if (k < 0) {
+		/* Their table goes with them. */
+		if (r->probes)
+			probes_check(r->probes, NULL);
 		return k;
+	}
 	k = wait_steady(r, &cause);
 	if (k < 0 && !r->abort_why) {
 		finish(r, false);

@@ -29,6 +29,7 @@ struct run_experiment {
 	enum experiment_state state;
 	bool fire_pending, fired, fire_failed, ended, stale;	/* stale: ask the agent again */
 	bool revert_pending;
+	bool let_go;			/* its revert was asked for: the lease is renewed no more */
 	uint64_t renewed_ns;
 };
 
@@ -115,8 +116,10 @@ int run_arm(struct run *r, const struct step *s, struct run_experiment ***ret, s
 	struct err **err);
 int run_fire(struct run *r, struct run_experiment *e, struct err **err);
 int run_revert_step(struct run *r, const char *name, struct err **err);
-/* Every one, bounded. Returns how many could not be reverted. */
-size_t run_revert_all(struct run *r);
+/* Every one, bounded. What an agent did not answer to ends with its lease. */
+void run_revert_all(struct run *r);
+/* How many are not known to be clean. */
+size_t run_count_left(const struct run *r);
 bool run_faults_active(const struct run *r);
 void run_renew(struct run *r);
 /* Asks its agent how it is; the answer goes into the record. */
@@ -126,7 +129,7 @@ void run_ask(struct run *r, struct run_experiment *e);
 size_t run_replay_journal(struct run *r);
 /* Final evidence of all. */
 void run_collect(struct run *r);
-/* Answers that never came. The loop must not run afterwards, but for an agent_link_free(). */
+/* Gives up the answers that are still to come. */
 void run_forget_answers(struct run *r);
 struct run_experiment *run_experiment_find(struct run *r, const char *id);
 
