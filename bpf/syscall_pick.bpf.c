@@ -19,9 +19,6 @@ char LICENSE[] SEC("license") = "GPL";
 #define FOLDERS_MAX	8
 #define IS_FILE(mode)	(((mode) & 0170000) == 0100000)
 #define NAME_MAX	16
-/* FMODE_NONOTIFY and FMODE_NONOTIFY_PERM of include/linux/fs.h: with either, a file opened before
- * the file gate's marks were set, which it does not see. */
-#define FMODE_UNSEEN	(1U << 25 | 1U << 26)
 
 struct ns_common {
 	unsigned int inum;
@@ -57,7 +54,6 @@ struct path {
 	struct dentry *dentry;
 } __attribute__((preserve_access_index));
 struct file {
-	unsigned int f_mode;
 	struct inode *f_inode;
 	struct path f_path;
 } __attribute__((preserve_access_index));
@@ -84,7 +80,7 @@ const volatile __u32 n_areas;		/* 0: every file; the tracer looks by path */
 const volatile __u32 classes;		/* bits; of those that pass to the tracer */
 const volatile __u32 class_wal, class_temp;
 const volatile __u32 chance_ppm = SYSCALL_GATE_PPM;
-const volatile __u32 unseen_operations;	/* bits, likewise + 1: only files the file gate cannot see */
+const volatile __u32 shared_operations;	/* bits, likewise + 1: the file gate takes them too */
 
 volatile __u64 until_boot_ns;
 
@@ -94,6 +90,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct syscall_gate_event);
 } pending SEC(".maps");
+
+/* Threads in a call that has been through the file gate: it is not picked again. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, SYSCALL_GATE_PENDING);
+	__type(key, __u32);
+	__type(value, __u8);
+} taken SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -224,7 +228,7 @@ int syscall_pick(struct bpf_raw_tracepoint_args *ctx)
 	int class;
 	__u8 operation;
 
-	if (!until || e.result < 0)
+	if (!until)
 		return 0;
 	call = REGS_CALL(regs);
 	if (call >= SYSCALL_GATE_CALLS)
@@ -233,14 +237,17 @@ int syscall_pick(struct bpf_raw_tracepoint_args *ctx)
 	if (!operation)
 		return 0;
 	task = (struct task_struct *)bpf_get_current_task();
-	if (!is_of_instance(task) || bpf_ktime_get_boot_ns() >= until)
+	if (shared_operations & 1U << (operation & 31)) {
+		__u32 id = id_of(task);
+
+		if (bpf_map_delete_elem(&taken, &id) == 0)
+			return 0;
+	}
+	if (e.result < 0 || !is_of_instance(task) || bpf_ktime_get_boot_ns() >= until)
 		return 0;
 	e.fd = operation == operation_open ? (__s32)e.result : (__s32)REGS_FIRST(regs);
 	file = file_of(task, (__u32)e.fd);
 	if (!file || !IS_FILE(BPF_CORE_READ(file, f_inode, i_mode)))
-		return 0;
-	if ((unseen_operations & 1U << (operation & 31)) &&
-	    !(BPF_CORE_READ(file, f_mode) & FMODE_UNSEEN))
 		return 0;
 	if (n_areas) {
 		class = class_of(file);

@@ -26,7 +26,11 @@ struct disk_state {
 	struct disk_match match;
 	struct gate_effect effect;
 	_Atomic uint64_t matched;
-	struct disk_filter file_filter, syscall_filter;
+	struct file_filter {
+		struct disk_filter filter;	/* first: the gate's callbacks take it as such */
+		_Atomic(struct syscall_gate *) other;
+	} file_filter;
+	struct disk_filter syscall_filter;
 	struct file_gate *file;
 	struct syscall_gate *syscall;
 	char *why_no_file;	/* why auto has no file gate */
@@ -60,6 +64,15 @@ static int check_mount(const struct fault *f, struct err **err)
 	return 0;
 }
 
+static void file_taken(void *filter, pid_t tid)
+{
+	const struct file_filter *f = filter;
+	const struct syscall_gate *other = atomic_load(&f->other);
+
+	if (other)
+		syscall_gate_skip(other, tid);
+}
+
 static int open_file_gate(struct disk_state *s, const struct fault *f, unsigned operations,
 	struct err **err)
 {
@@ -68,6 +81,7 @@ static int open_file_gate(struct disk_state *s, const struct fault *f, unsigned 
 		.operations = operations,
 		.path = disk_filter_path,
 		.process = disk_filter_process,
+		.taken = file_taken,
 	};
 	int dirs[DISK_AREAS_MAX];
 	size_t n;
@@ -136,10 +150,11 @@ static int open_syscall_gate(struct disk_state *s, const struct fault *f, unsign
 		.trees = trees,
 		.n_trees = areas->count,
 		.classes = s->match.classes,
-		.unseen_only = s->file != NULL,
+		.shared = s->file != NULL,
 	}, &s->syscall, err);
 	if (r < 0)
 		return r;
+	atomic_store(&s->file_filter.other, s->syscall);
 	POINT(f, "loaded");
 	r = seize_tree(s, err);
 	POINT(f, "seized");
@@ -207,7 +222,7 @@ int disk_fault_arm(struct fault *f, const struct gate_effect *effect, struct und
 		return err_errno(err, ENOMEM, "arm %s", f->driver->spec->name);
 	POINT(f, "resolving");
 	r = disk_match_init(&s->match, f->instance, f->params, err);
-	s->file_filter.match = s->syscall_filter.match = &s->match;
+	s->file_filter.filter.match = s->syscall_filter.match = &s->match;
 	if (r >= 0)
 		r = effect_init(s, f, effect, err);
 	if (r >= 0)

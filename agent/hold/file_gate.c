@@ -175,8 +175,11 @@ static void event_take(struct file_gate *g, const struct fanotify_event_metadata
 	uint64_t arrival = now_ns(), delay = 0;
 
 	g->gate.counts.seen++;
-	if (gate_is_open(&g->gate) && event_matches(g, m, &operation, &class))
+	if (gate_is_open(&g->gate) && event_matches(g, m, &operation, &class)) {
+		if (g->filter.taken && operation != DISK_OPEN)
+			g->filter.taken(g->filter.data, m->pid);
 		verdict = gate_choose(&g->gate, &delay);
+	}
 	if (verdict == GATE_HOLD && !event_hold(g, m->fd, arrival, delay)) {
 		g->gate.counts.lost++;
 		verdict = GATE_PASS;

@@ -4,8 +4,7 @@
  * mark on a mount shows the accesses through that mount alone. held: closing the descriptor lets everything go.
  *
  * The kernel chooses at open() whether a file is shown: one that was opened before the mark was set
- * never is, for reads and writes (fs/notify/fsnotify.c file_set_fsnotify_mode_from_watchers(); struct file's f_mode has
- * FMODE_NONOTIFY_PERM). The syscall gate takes those.
+ * never is, for reads and writes (fs/notify/fsnotify.c file_set_fsnotify_mode_from_watchers()). The syscall gate takes those.
  *
  * Its thread opens nothing on a mount that it gates. No file of the agent may lie on one.
  */

@@ -28,6 +28,8 @@ struct gate_filter {
 	bool (*path)(void *data, const char *path, enum disk_class *ret);
 	/* A thread of the instance, by its id here. */
 	bool (*process)(void *data, pid_t tid);
+	/* Of the file gate: a read or write that matches, before it is answered. NULL: nobody asks. */
+	void (*taken)(void *data, pid_t tid);
 };
 
 /* Each member is a uint64_t: they are published one by one. */

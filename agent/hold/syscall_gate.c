@@ -54,7 +54,7 @@ struct syscall_gate {
 	struct gate_filter filter;
 	struct ptrace_hold *hold;
 	struct syscall_pick *bpf;
-	int link_fd, pending_fd;
+	int link_fd, pending_fd, taken_fd;
 
 	/* The tracer's own. */
 	struct queue queue;
@@ -142,6 +142,7 @@ static void on_gone(void *data, pid_t tid)
 	uint32_t key = (uint32_t)tid;
 
 	bpf_map_delete_elem(g->pending_fd, &key);
+	bpf_map_delete_elem(g->taken_fd, &key);
 	for (size_t i = 0; i < g->queue.count; i++) {
 		struct held *h = g->queue.heap[i].item;
 
@@ -238,8 +239,8 @@ static void plan_operations(const struct syscall_gate_plan *plan, struct syscall
 		if (plan->filter->operations & 1U << calls[i].operation)
 			bpf->rodata->operations[calls[i].call] = (uint8_t)(calls[i].operation + 1);
 	bpf->rodata->operation_open = DISK_OPEN + 1;
-	if (plan->unseen_only)
-		bpf->rodata->unseen_operations = reads_writes << 1;
+	if (plan->shared)
+		bpf->rodata->shared_operations = reads_writes << 1;
 }
 
 /* What the program cannot tell, the tracer looks at, with its own path filter. */
@@ -289,6 +290,7 @@ static int program_load(const struct syscall_gate_plan *plan, struct syscall_gat
 			"load the BPF program of the syscall gate (needs CAP_BPF, CAP_PERFMON and the "
 			"kernel's BTF)");
 	g->pending_fd = bpf_map__fd(g->bpf->maps.pending);
+	g->taken_fd = bpf_map__fd(g->bpf->maps.taken);
 	return 0;
 }
 
@@ -341,6 +343,14 @@ void syscall_gate_fire(struct syscall_gate *g, uint64_t until_boot_ns)
 {
 	gate_set_deadline(&g->gate, until_boot_ns);
 	__atomic_store_n(&g->bpf->bss->until_boot_ns, until_boot_ns, __ATOMIC_RELEASE);
+}
+
+void syscall_gate_skip(const struct syscall_gate *g, pid_t tid)
+{
+	uint32_t key = (uint32_t)tid;
+	uint8_t yes = 1;
+
+	bpf_map_update_elem(g->taken_fd, &key, &yes, BPF_ANY);
 }
 
 void syscall_gate_counts(const struct syscall_gate *g, struct gate_counts *ret)

@@ -29,7 +29,7 @@ struct syscall_gate_plan {
 	const struct syscall_gate_tree *trees;
 	size_t n_trees;
 	unsigned classes;			/* bits */
-	bool unseen_only;	/* of reads and writes: only files that a file gate cannot see */
+	bool shared;	/* a file gate takes reads and writes too, and tells by syscall_gate_skip() */
 };
 
 /* Loads the program and starts the tracer; nothing is seized, nothing is sent. */
@@ -42,6 +42,10 @@ int syscall_gate_seize(struct syscall_gate *g, const struct proc_id *ids, size_t
 int syscall_gate_attach(struct syscall_gate *g, struct err **err);
 /* Opens it: one store. */
 void syscall_gate_fire(struct syscall_gate *g, uint64_t until_boot_ns);
+
+/* The call that this thread is in has been through the file gate: it is not for this one. Any thread
+ * of the agent may say so, while the call has not returned. */
+void syscall_gate_skip(const struct syscall_gate *g, pid_t tid);
 
 void syscall_gate_counts(const struct syscall_gate *g, struct gate_counts *ret);
 /* Calls that could not be brought before the tracer. */

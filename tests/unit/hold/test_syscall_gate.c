@@ -226,6 +226,36 @@ Test(syscall_gate, is_inert_after_its_deadline_and_lets_go_when_freed)
 	child_end(pid);
 }
 
+Test(syscall_gate, hits_a_share)
+{
+	const struct gate_effect effect = {.delay = {.loss_ppm = 500000}, .code = EIO};
+	struct syscall_gate *g;
+	struct gate_counts c;
+	unsigned failed = 0;
+	pid_t pid;
+
+	if (skipped())
+		return;
+	pid = child_start();
+	g = gate_start(pid, &effect, 1U << DISK_WRITE);
+	syscall_gate_fire(g, boot_ns() + 60 * NS_PER_S);
+	for (int i = 0; i < 200; i++) {
+		ask('W');
+		failed += atomic_load(&board->result) < 0;
+	}
+	cr_expect(failed > 60 && failed < 140, "%u of 200 failed", failed);
+	for (int i = 0; i < 2000; i++) {
+		syscall_gate_counts(g, &c);
+		if (c.failed == failed)
+			break;
+		usleep(1000);
+	}
+	cr_expect_eq(c.failed, failed);
+	cr_expect_eq(c.seen, failed, "the others were never stopped");
+	syscall_gate_free(g);
+	child_end(pid);
+}
+
 Test(syscall_gate, cannot_fail_an_open)
 {
 	const struct gate_effect effect = {.code = EIO};
