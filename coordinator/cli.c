@@ -287,9 +287,8 @@ void cli_completion_bash(FILE *f)
 	fputs("\tesac\n}\ncomplete -F _pgjolt pgjolt\n", f);
 }
 
-int cli_fail(const struct err *err)
+int cli_exit_code(const struct err *err)
 {
-	fprintf(stderr, "pgjolt: %s\n", err_text(err));
 	switch (err ? err->code : 0) {
 	case -EINVAL:
 	case -ENOENT:
@@ -307,6 +306,12 @@ int cli_fail(const struct err *err)
 	default:
 		return EXIT_ABORTED;
 	}
+}
+
+int cli_fail(const struct err *err)
+{
+	fprintf(stderr, "pgjolt: %s\n", err_text(err));
+	return cli_exit_code(err);
 }
 
 int cli_usage(const struct cli_verb *verb, const struct err *err)

@@ -71,6 +71,8 @@ void cli_verb_help(FILE *f, const struct cli_verb *verb);
 void cli_man(FILE *f);				/* roff, pgjolt(1) */
 void cli_completion_bash(FILE *f);
 
-/* Prints "pgjolt: words" and gives the exit code for an errno class (core/err.h). */
+/* The exit code for an errno class (core/err.h). */
+int cli_exit_code(const struct err *err);
+/* Prints "pgjolt: words" and gives the exit code. */
 int cli_fail(const struct err *err);
 int cli_usage(const struct cli_verb *verb, const struct err *err);

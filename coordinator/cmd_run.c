@@ -2,6 +2,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "core/clock.h"
 #include "drill/drill.h"
 #include "report/report.h"
 #include "run/run.h"
@@ -42,6 +43,32 @@ static int print_end(const struct options *o, const struct run_record *record, c
 	return code;
 }
 
+/* A run that never began is a document too: who reads JSON need not read stderr. */
+static void print_refusal(const struct options *o, const struct drill *d, const struct err *err,
+	int code)
+{
+	_cleanup_(run_record_freep) struct run_record *record = NULL;
+	_cleanup_(verdict_freep) struct verdict *v = NULL;
+	_cleanup_json_ cJSON *report = NULL;
+	_cleanup_free_ char *text = NULL;
+
+	if (!o->session.json || o->dry_run || code == EXIT_USAGE)
+		return;
+	record = run_record_new();
+	record->run = id_new("run");
+	record->drill = strdup(d->name);
+	record->drill_summary = strdup(d->summary);
+	record->cluster = strdup(o->cluster ? o->cluster : "");
+	record->started_ns = record->ended_ns = now_ns();
+	record->started_realtime_ns = realtime_ns();
+	record->ended_as = code == EXIT_REFUSED ? VERDICT_REFUSED : VERDICT_ABORTED;
+	record->ended_why = strdup(err_text(err));
+	v = verdict_compute(record);
+	report = report_json(record, v);
+	text = json_print_pretty(report);
+	puts(text);
+}
+
 static int run_it(const struct options *o, const struct drill *d, struct session *s,
 	struct err **err)
 {
@@ -77,9 +104,13 @@ static int run_drill(const struct options *o, const char *name, int *ret_code, s
 	if (r < 0)
 		return r;
 	r = session_open(&o->session, o->dry_run ? SESSION_LOOK : SESSION_ACT, &s, err);
-	if (r < 0)
+	if (r < 0) {
+		print_refusal(o, d, *err, cli_exit_code(*err));
 		return r;
+	}
 	r = run_it(o, d, s, err);
+	if (r < 0)
+		print_refusal(o, d, *err, cli_exit_code(*err));
 	status = session_close(s);
 	/* Our agent says at its end whether something is left on the node. */
 	*ret_code = status == EXIT_STUCK ? EXIT_STUCK : r;
