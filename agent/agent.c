@@ -185,6 +185,7 @@ static int name_node(struct agent *a, struct err **err)
 	a->node = (struct node){
 		.event = a->event,
 		.name = a->config.node_name,
+		.journal_path = a->config.journal_path,
 		.halt_at = a->config.halt_at,
 	};
 	return 0;

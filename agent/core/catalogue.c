@@ -19,6 +19,9 @@ static const struct fault_spec *const faults[] = {
 	&fault_clock_skew,
 	&fault_disk_latency,
 	&fault_disk_error,
+	&fault_disk_throttle,
+	&fault_cpu_throttle,
+	&fault_disk_fill,
 	NULL,
 };
 

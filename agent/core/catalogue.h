@@ -48,6 +48,9 @@ extern const struct fault_spec fault_conn_reset;
 extern const struct fault_spec fault_clock_skew;
 extern const struct fault_spec fault_disk_latency;
 extern const struct fault_spec fault_disk_error;
+extern const struct fault_spec fault_disk_throttle;
+extern const struct fault_spec fault_cpu_throttle;
+extern const struct fault_spec fault_disk_fill;
 
 /* NULL-terminated, in the order that help prints them. */
 const struct fault_spec *const *catalogue_faults(void);

@@ -19,6 +19,7 @@
 struct node {
 	sd_event *event;
 	const char *name;
+	const char *journal_path;	/* NULL where there is none, as for a probe */
 	const char *halt_at;	/* crash tests: "FAULT:POINT" or "*:POINT"; else NULL */
 };
 

@@ -50,6 +50,18 @@ static int tree_ids(const struct proc_id *postmaster, struct proc_id **ret, size
 	return 0;
 }
 
+bool proc_is_worker(const struct proc_stat *s)
+{
+	return s->ppid == getpid() && strcmp(s->comm, PROC_WORKER_NAME) == 0;
+}
+
+static bool is_worker(pid_t pid)
+{
+	struct proc_stat s;
+
+	return proc_read_stat(pid, &s, NULL) == 0 && proc_is_worker(&s);
+}
+
 /* The agent is left out, wherever it was started from. */
 static int choices_from(const struct proc_id *ids, size_t n, const char *cluster,
 	struct proc_choice **ret, size_t *ret_count, struct err **err)
@@ -60,7 +72,7 @@ static int choices_from(const struct proc_id *ids, size_t n, const char *cluster
 	if (!list)
 		return err_errno(err, ENOMEM, "choose processes");
 	for (size_t i = 0; i < n; i++)
-		if (ids[i].pid > 1 && ids[i].pid != getpid())
+		if (ids[i].pid > 1 && ids[i].pid != getpid() && !is_worker(ids[i].pid))
 			list[count++] = (struct proc_choice){
 				.id = ids[i], .kind = kind_of(ids[i].pid, cluster)};
 	*ret = list;
@@ -145,6 +157,7 @@ static bool is_service(const char *cgroup)
 struct group_check {
 	const struct proc_id *postmaster;
 	const char *cgroup;
+	const char *hint;		/* for those who are refused; may be "" */
 	bool container, service;
 	struct proc_id *tree;
 	size_t n_tree;
@@ -166,37 +179,30 @@ static int check_member(const struct group_check *g, const struct proc_id *id, s
 	struct proc_stat s;
 
 	if (id->pid == 1 || id->pid == getpid())
-		return err_set(err, EPERM, "cgroup %s holds %s: use processes=postgres", g->cgroup,
-			id->pid == 1 ? "the node's PID 1" : "the agent itself");
+		return err_set(err, EPERM, "cgroup %s holds %s%s", g->cgroup,
+			id->pid == 1 ? "the node's PID 1" : "the agent itself", g->hint);
 	if (ids_have(g->tree, g->n_tree, id->pid) || proc_read_stat(id->pid, &s, NULL) < 0)
 		return 0;
 	if (instance_is_postmaster(id->pid))
-		return err_set(err, EPERM,
-			"cgroup %s holds another postmaster (process %d): use processes=postgres",
-			g->cgroup, id->pid);
+		return err_set(err, EPERM, "cgroup %s holds another postmaster (process %d)%s",
+			g->cgroup, id->pid, g->hint);
 	/* A process that is on its way out has no namespaces to compare. */
-	if (s.state == 'Z' || s.state == 'X' || belongs(g, id->pid) || !proc_is_alive(id))
+	if (s.state == 'Z' || s.state == 'X' || proc_is_worker(&s) || belongs(g, id->pid) || !proc_is_alive(id))
 		return 0;
 	return err_set(err, EPERM,
 		"cgroup %s is not the instance's own: it holds process %d (%s), which is not of this "
-		"instance; use processes=postgres", g->cgroup, id->pid, s.comm);
+		"instance%s", g->cgroup, id->pid, s.comm, g->hint);
 }
 
-int proc_choose_group(const struct proc_id *postmaster, const char *cluster, const char *cgroup,
-	struct proc_choice **ret, size_t *ret_count, struct err **err)
+/* members: all of the group's processes. */
+static int check_group(const struct proc_id *postmaster, const char *cgroup, const char *hint,
+	const struct proc_id *members, size_t n, struct err **err)
 {
-	_cleanup_free_ struct proc_id *members = NULL, *tree = NULL;
-	struct group_check g = {.postmaster = postmaster, .cgroup = cgroup};
-	size_t n;
+	struct group_check g = {.postmaster = postmaster, .cgroup = cgroup, .hint = hint};
+	_cleanup_free_ struct proc_id *tree = NULL;
 	int r;
 
-	if (strcmp(cgroup, "/") == 0)
-		return err_set(err, EPERM,
-			"the instance is in the root cgroup, which is all of the node's: use "
-			"processes=postgres");
 	r = tree_ids(postmaster, &tree, &g.n_tree, err);
-	if (r >= 0)
-		r = cgroup_processes(cgroup, &members, &n, err);
 	if (r < 0)
 		return r;
 	g.tree = tree;
@@ -208,7 +214,42 @@ int proc_choose_group(const struct proc_id *postmaster, const char *cluster, con
 		r = check_member(&g, &members[i], err);
 	if (r >= 0 && !ids_have(members, n, postmaster->pid))
 		r = err_set(err, ESTALE, "postmaster %d has left cgroup %s", postmaster->pid, cgroup);
+	return r;
+}
+
+int proc_choose_group(const struct proc_id *postmaster, const char *cluster, const char *cgroup,
+	struct proc_choice **ret, size_t *ret_count, struct err **err)
+{
+	_cleanup_free_ struct proc_id *members = NULL;
+	size_t n;
+	int r;
+
+	if (strcmp(cgroup, "/") == 0)
+		return err_set(err, EPERM,
+			"the instance is in the root cgroup, which is all of the node's: use "
+			"processes=postgres");
+	r = check_postmaster(postmaster, err);
+	if (r >= 0)
+		r = cgroup_processes(cgroup, &members, &n, err);
+	if (r >= 0)
+		r = check_group(postmaster, cgroup, ": use processes=postgres", members, n, err);
 	return r < 0 ? r : choices_from(members, n, cluster, ret, ret_count, err);
+}
+
+int proc_check_group(const struct proc_id *postmaster, const char *cgroup, const char *folder,
+	struct err **err)
+{
+	_cleanup_free_ struct proc_id *members = NULL;
+	size_t n;
+	int r;
+
+	if (strcmp(cgroup, "/") == 0)
+		return err_set(err, EPERM, "the instance is in the root cgroup (%s), which is all of the node's",
+			folder);
+	r = check_postmaster(postmaster, err);
+	if (r >= 0)
+		r = cgroup_folder_processes(folder, &members, &n, err);
+	return r < 0 ? r : check_group(postmaster, cgroup, "", members, n, err);
 }
 
 cJSON *proc_choices_to_json(const struct proc_choice *list, size_t count, size_t max)

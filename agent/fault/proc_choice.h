@@ -1,6 +1,7 @@
 /* The processes of an instance that a fault acts on. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include "core/err.h"
 #include "core/json.h"
@@ -32,6 +33,16 @@ int proc_choose_titles(const struct proc_id *postmaster, const char *cluster, ch
  */
 int proc_choose_group(const struct proc_id *postmaster, const char *cluster, const char *cgroup,
 	struct proc_choice **ret, size_t *ret_count, struct err **err);
+
+/* Workers of stress faults are the agent's children, in an instance's group on purpose. They are of no
+ * concern to those who act on the instance's processes. */
+#define PROC_WORKER_NAME "pgjolt-stress"
+bool proc_is_worker(const struct proc_stat *s);
+
+/* The same check alone, for the folder of a group in any hierarchy (cgroup_folder()): cgroup is its
+ * path there. */
+int proc_check_group(const struct proc_id *postmaster, const char *cgroup, const char *folder,
+	struct err **err);
 
 /* [{"pid": 1, "kind": "walsender"}], at most max of them. Caller deletes. */
 cJSON *proc_choices_to_json(const struct proc_choice *list, size_t count, size_t max);

@@ -11,6 +11,9 @@ extern const struct fault_driver driver_conn_reset;
 extern const struct fault_driver driver_clock_skew;
 extern const struct fault_driver driver_disk_latency;
 extern const struct fault_driver driver_disk_error;
+extern const struct fault_driver driver_disk_throttle;
+extern const struct fault_driver driver_cpu_throttle;
+extern const struct fault_driver driver_disk_fill;
 
 static const struct fault_driver *const drivers[] = {
 	&driver_net_partition,
@@ -21,6 +24,9 @@ static const struct fault_driver *const drivers[] = {
 	&driver_clock_skew,
 	&driver_disk_latency,
 	&driver_disk_error,
+	&driver_disk_throttle,
+	&driver_cpu_throttle,
+	&driver_disk_fill,
 	NULL,
 };
 

@@ -116,7 +116,7 @@ static int hierarchy_find(const char *controller, struct hierarchy *ret, struct 
 }
 
 /* The folder of a group. A ".." shows a group outside of our cgroup namespace. */
-static int group_folder(const char *controller, const char *path, char **ret, struct err **err)
+int cgroup_folder(const char *controller, const char *path, char **ret, struct err **err)
 {
 	_cleanup_(hierarchy_done) struct hierarchy h = {0};
 	const char *below = path;
@@ -193,6 +193,24 @@ int cgroup_of(pid_t pid, char **ret, struct err **err)
 	return err_set(err, EOPNOTSUPP, "process %d is in no control group that is mounted here", pid);
 }
 
+int cgroup_of_controller(pid_t pid, const char *controller, char **ret, struct err **err)
+{
+	_cleanup_free_ char *text = NULL;
+	const char *path;
+	size_t length;
+	int r;
+
+	r = proc_read_file(pid, "cgroup", 64UL << 10, &text, &length, err);
+	if (r < 0)
+		return r;
+	path = group_line(text, controller ? controller : "", &length);
+	if (!path || path[0] != '/')
+		return err_set(err, EOPNOTSUPP, "process %d is in no cgroup %s hierarchy", pid,
+			controller ? controller : "v2");
+	*ret = strndup(path, length);
+	return *ret ? 0 : err_errno(err, ENOMEM, "name a control group");
+}
+
 struct id_list {
 	struct proc_id *ids;
 	size_t count, room;
@@ -255,25 +273,22 @@ static int folder_processes(int folder_fd, struct id_list *list, unsigned depth,
 /* The hierarchy that cgroup_of() names groups of. */
 static int named_folder(const char *path, char **ret, struct err **err)
 {
-	int r = group_folder(NULL, path, ret, err);
+	int r = cgroup_folder(NULL, path, ret, err);
 
 	if (r == -EOPNOTSUPP)
-		r = group_folder("freezer", path, ret, err);
+		r = cgroup_folder("freezer", path, ret, err);
 	if (r == -EOPNOTSUPP)
-		r = group_folder("name=systemd", path, ret, err);
+		r = cgroup_folder("name=systemd", path, ret, err);
 	return r;
 }
 
-int cgroup_processes(const char *path, struct proc_id **ret, size_t *ret_count, struct err **err)
+int cgroup_folder_processes(const char *folder, struct proc_id **ret, size_t *ret_count,
+	struct err **err)
 {
-	_cleanup_free_ char *folder = NULL;
 	_cleanup_close_ int fd = -1;
 	struct id_list list = {0};
 	int r;
 
-	r = named_folder(path, &folder, err);
-	if (r < 0)
-		return r;
 	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return err_errno(err, errno, "open control group %s", folder);
@@ -287,13 +302,22 @@ int cgroup_processes(const char *path, struct proc_id **ret, size_t *ret_count, 
 	return 0;
 }
 
+int cgroup_processes(const char *path, struct proc_id **ret, size_t *ret_count, struct err **err)
+{
+	_cleanup_free_ char *folder = NULL;
+	int r;
+
+	r = named_folder(path, &folder, err);
+	return r < 0 ? r : cgroup_folder_processes(folder, ret, ret_count, err);
+}
+
 static int file_if_there(const char *controller, const char *path, const char *name, char **ret,
 	struct err **err)
 {
 	_cleanup_free_ char *folder = NULL, *file = NULL;
 	int r;
 
-	r = group_folder(controller, path, &folder, err);
+	r = cgroup_folder(controller, path, &folder, err);
 	if (r < 0)
 		return r;
 	if (asprintf(&file, "%s/%s", folder, name) < 0) {

@@ -14,6 +14,14 @@
 
 /* Path of the v2 group of a process (or of the v1 freezer/systemd one where there is no v2). */
 int cgroup_of(pid_t pid, char **ret, struct err **err);
+/* Its path in the v1 hierarchy of a controller ("cpu", "blkio"), or in v2 for NULL; mounted or not. */
+int cgroup_of_controller(pid_t pid, const char *controller, char **ret, struct err **err);
+/* The folder of a group, in the mounted v1 hierarchy of a controller or in v2 (NULL), there or not.
+ * -EOPNOTSUPP where that is not mounted or does not show the group. Caller frees. */
+int cgroup_folder(const char *controller, const char *path, char **ret, struct err **err);
+/* Processes below such a folder, caller frees. */
+int cgroup_folder_processes(const char *folder, struct proc_id **ret, size_t *ret_count,
+	struct err **err);
 /* Processes of the group and of those below it, caller frees. */
 int cgroup_processes(const char *path, struct proc_id **ret, size_t *ret_count, struct err **err);
 

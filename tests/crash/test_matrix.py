@@ -8,6 +8,7 @@ was undoing what a first one had left. A new fault is one more row of FAULTS. Ar
 FAULT[:POINT]...
 """
 import os
+import shutil
 import sys
 import threading
 import time
@@ -26,9 +27,35 @@ SKEWED_S = 1800
 JOURNALED_S = 2
 TRIES = 3   # a case that was only late, on a busy machine, is tried again; a leak is late each time
 
+
+def file_has(controller, name, text):
+    """seen: a file of the target's group has this."""
+    def seen(target):
+        with open(os.path.join(target.group(controller), name)) as f:
+            return text in f.read()
+    return seen
+
+
+def either(*choices):
+    """seen: the first of the files that is there, in v2 or v1."""
+    def seen(target):
+        for controller, name, text in choices:
+            if os.path.exists(os.path.join(target.group(controller), name)):
+                return file_has(controller, name, text)(target)
+        raise AssertionError("none of the files is there")
+    return seen
+
+
+def disk_is_full(target):
+    """seen: as df would say it."""
+    s = os.statvfs(os.path.join(target.folder, "data"))
+    return s.f_bavail * s.f_frsize < 24 << 20
+
+
 # name: fault, parameters, what a killed agent leaves (skewed: until the deadline), points of the
 # driver's own. waits: there a process that forks waits for the agent, its tracer, which only this
-# test keeps stopped.
+# test keeps stopped. seen: how to see from outside whether the fault is in effect, where it is
+# not that the instance does not answer.
 FAULTS = {
     "net-partition": dict(
         fault="net-partition", params={"peers": ["all"]}, leaves="nothing",
@@ -73,9 +100,21 @@ FAULTS = {
         leaves="nothing", ask="session_ms",
         before=["loaded", "seized", "before-fire"], during=["gates-shut", "before-release"],
         after=[], waits=["seized", "armed-unjournaled", "armed", "firing", "before-fire"]),
+    "disk-fill": dict(
+        fault="disk-fill", params={"leave": "16MiB"}, leaves="nothing", seen=disk_is_full,
+        before=["opening", "opened", "before-fire"], during=["before-release"], after=["freed"]),
+    "cpu-throttle": dict(
+        fault="cpu-throttle", params={"quota": "50%"}, leaves="frozen",
+        seen=either(("", "cpu.max", "50000 "), ("cpu", "cpu.cfs_quota_us", "50000")),
+        before=["writing"], during=["written"], after=[]),
+    "disk-throttle": dict(
+        fault="disk-throttle", params={"write-bytes": "7000000"}, leaves="frozen",
+        seen=either(("", "io.max", "wbps=7000000"),
+                    ("blkio", "blkio.throttle.write_bps_device", " 7000000")),
+        before=["writing"], during=["written"], after=[]),
 }
 # Where the journal is on disk and the fault is not yet in effect, of all drivers.
-JUST_BEFORE = ["before-fire", "stopping", "resetting", "stopped", "patched"]
+JUST_BEFORE = ["before-fire", "stopping", "resetting", "stopped", "patched", "writing"]
 
 
 class Late(Exception):
@@ -139,9 +178,11 @@ def replay_case(row, point, target, folder):
         expect(bool(agent.entries()) == (point != "clean"), f"journal: {agent.entries()}")
     finally:
         agent.kill()
-    expect(target.answer_ms(100) is None or row["leaves"] != "frozen" or point != "reverting",
-           "thawed before it was reverted")
+    if row["leaves"] == "frozen" and point == "reverting":
+        expect(row["seen"](target) if "seen" in row else target.answer_ms(100) is None,
+               "thawed before it was reverted")
     after_restart(agent, target)
+    expect("seen" not in row or not row["seen"](target), "in effect after the restart")
 
 
 def case(row, point, target, folder):
@@ -154,7 +195,11 @@ def case(row, point, target, folder):
         driver.start()
         expect(agent.wait_halted(), f"the agent never came to this point: {agent.tail()}")
         expect(bool(agent.entries()) == has_entry(row, point), f"journal: {agent.entries()}")
-        if in_effect(row, point):
+        if "seen" in row:
+            now = in_effect(row, point)
+            expect(wait_until(lambda: row["seen"](target) == now, 5 if now else 0),
+                   "not in effect where it should be" if now else "in effect where it should not be")
+        elif in_effect(row, point):
             expect(has_effect(row, target), "not in effect where it should be")
         elif row["leaves"] != "dead" and point not in row.get("waits", []):
             expect(ask(row, target)(5000) is not None, "in effect where it should not be")
@@ -167,12 +212,17 @@ def case(row, point, target, folder):
     elif row["leaves"] == "reset":
         hit = point not in BEFORE + row["before"]
         expect(target.is_reset(session) == hit, "reset" if not hit else "not reset")
+    elif row["leaves"] == "nothing" and "seen" in row:
+        start = time.monotonic()
+        expect(wait_until(lambda: not row["seen"](target), 5, 0.001), "it outlives the agent")
+        held = (time.monotonic() - start) * 1000
     elif row["leaves"] in ("nothing", "skewed"):
         held = ask(row, target)(5000)
         expect(held is not None, "the instance does not answer after the agent's death")
     driver.join(20)
     session.close()
     after_restart(agent, target)
+    expect("seen" not in row or not row["seen"](target), "in effect after the restart")
     if held is not None and held > HELD_MS:
         raise Late(f"{held:.0f} ms until the instance answered")
     return held
@@ -227,6 +277,7 @@ def run_case(name, point, target, folder):
             why = f"{name}:{point}: {e}"
             print(f"late {why} (try {attempt + 1} of {TRIES})", flush=True)
         except Exception as e:      # pylint: disable=broad-except
+            shutil.rmtree(os.path.join(folder, "journal"), ignore_errors=True)  # the next case's own
             return f"{name}:{point}: {type(e).__name__}: {e}"
     return why
 
@@ -239,7 +290,7 @@ def main():
     failures = []
     start = time.monotonic()
     count = 0
-    with scratch("matrix") as folder, Target(folder, "matrix") as target:
+    with scratch("matrix") as folder, Target(folder, "matrix", disk=400) as target:
         for name, row in FAULTS.items():
             for point in points(row):
                 if chosen and name not in chosen and f"{name}:{point}" not in chosen:

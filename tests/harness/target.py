@@ -49,6 +49,17 @@ def cgroup_root():
     raise SystemExit(77)
 
 
+def cgroup_roots():
+    """Every hierarchy, the v2 one first."""
+    roots = [cgroup_root()]
+    with open("/proc/self/mountinfo") as f:
+        for line in f:
+            left, right = line.split(" - ")
+            if right.split()[0] == "cgroup":
+                roots.append(left.split()[4])
+    return roots
+
+
 def run(*command):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
 
@@ -74,7 +85,10 @@ def socket_in(netns, kind=socket.SOCK_STREAM):
 
 
 class Target:
-    def __init__(self, folder, label):
+    """disk: PGDATA is a file system of its own, of so many MiB, on a loop device."""
+
+    def __init__(self, folder, label, disk=0):
+        self.disk = disk
         self.folder = folder
         self.cluster = f"pj{label}{os.getpid()}"
         self.name = f"{self.cluster}/pg1"
@@ -97,6 +111,8 @@ class Target:
         data = os.path.join(self.folder, "data")
         bin_folder = postgres_folder()
         os.mkdir(data)
+        if self.disk:
+            self.mount(data)
         run("chown", "postgres", self.folder, data)
         run("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups",
             f"{bin_folder}/initdb", "-D", data, "-N", "-A", "trust", "-U", "postgres")
@@ -111,6 +127,33 @@ class Target:
         self.start(bin_folder)
         return self
 
+    def mount(self, data):
+        image = os.path.join(self.folder, "disk.img")
+        run("truncate", "-s", f"{self.disk}M", image)
+        run("mkfs.ext4", "-q", "-F", image)
+        run("mount", "-o", "loop", image, data)
+        os.rmdir(os.path.join(data, "lost+found"))
+
+    def groups(self):
+        """Its folder in each hierarchy: the same name in all."""
+        name = os.path.basename(self.cgroup)
+        return [os.path.join(root, name) for root in cgroup_roots()]
+
+    def group(self, controller):
+        """Its folder in the hierarchy that has this controller."""
+        return next((g for g in self.groups() if os.path.basename(os.path.dirname(g)) == controller),
+                    self.cgroup)
+
+    def make_groups(self):
+        for folder in self.groups():
+            if not os.path.isdir(folder):
+                os.mkdir(folder)
+            for name in ("cpuset.cpus", "cpuset.mems"):     # v1: empty ones take no process
+                parent = os.path.join(os.path.dirname(folder), name)
+                if os.path.exists(parent) and os.path.exists(os.path.join(folder, name)):
+                    with open(parent) as f, open(os.path.join(folder, name), "w") as g:
+                        g.write(f.read())
+
     def link(self):
         """The veth between the instance and its clients."""
         run("ip", "-n", self.netns, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0",
@@ -121,11 +164,10 @@ class Target:
 
     def start(self, bin_folder=None):
         """Its first process, in the cgroup from its first step on."""
-        if not os.path.isdir(self.cgroup):
-            os.mkdir(self.cgroup)
-        script = 'echo 0 >"$0/cgroup.procs" && exec "$@"'
+        self.make_groups()
+        script = 'for g in $0; do echo 0 >"$g/cgroup.procs" || exit; done; exec "$@"'
         self.process = subprocess.Popen(
-            ["sh", "-c", script, self.cgroup, "ip", "netns", "exec", self.netns, "unshare",
+            ["sh", "-c", script, " ".join(self.groups()), "ip", "netns", "exec", self.netns, "unshare",
              "--pid", "--fork", "--kill-child", "--mount-proc", "--uts", "bash", "-c", INIT,
              f"{bin_folder or postgres_folder()}/postgres", self.folder],
             stdin=subprocess.DEVNULL)
@@ -148,15 +190,21 @@ class Target:
         for ns in (self.netns, self.client_netns):
             if os.path.exists(f"/run/netns/{ns}"):
                 run("ip", "netns", "delete", ns)
-        if os.path.isdir(self.cgroup):
-            self.remove_cgroup()
+        self.remove_cgroup()
+        if self.disk:
+            data = os.path.join(self.folder, "data")
+            wait_until(lambda: not os.path.ismount(data) or
+                       subprocess.run(["umount", data], stderr=subprocess.DEVNULL).returncode == 0, 5, 0.1)
 
     def remove_cgroup(self):
-        try:
-            os.rmdir(self.cgroup)
-            return True
-        except OSError:
-            return False
+        for folder in self.groups():
+            try:
+                os.rmdir(folder)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return False
+        return True
 
     def pids(self):
         try:

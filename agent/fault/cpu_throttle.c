@@ -1,0 +1,219 @@
+/*
+ * cpu-throttle: the CFS quota of the instance's own control group (v2 cpu.max, v1 cpu.cfs_quota_us;
+ * Documentation/scheduler/sched-bwc.rst). Journaled: the earlier value is written back.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "core/cleanup.h"
+#include "core/clock.h"
+#include "core/json.h"
+#include "fault/fault.h"
+#include "fault/group_setting.h"
+#include "fault/group_target.h"
+
+#define FAULT	     "cpu-throttle"
+#define QUOTA_MIN_US 1000ULL	/* the kernel's own least */
+
+struct throttle {
+	struct group_target group;
+	struct group_settings settings;
+	uint64_t quota_us, period_us;
+	struct cpu_stat {
+		uint64_t throttled, periods, throttled_ns;
+	} before;
+};
+
+static void throttle_free(struct throttle *x)
+{
+	group_settings_done(&x->settings);
+	group_target_done(&x->group);
+	free(x);
+}
+DEFINE_CLEANUP(struct throttle, throttle_free)
+
+static int probe(const struct node *node, struct support *ret, struct err **err)
+{
+	_cleanup_err_ struct err *why = NULL;
+	const char *mechanism;
+	int r;
+
+	(void)node;
+	(void)err;
+	r = group_controller_probe("cpu", "cpu.max", "cpu.cfs_quota_us", &mechanism, &why);
+	ret->supported = r >= 0;
+	if (r >= 0)
+		ret->mechanism = strdup(mechanism);
+	else
+		ret->reason = strdup(err_text(why));
+	return 0;
+}
+
+/* cpu.stat: "nr_periods 3" and so on, the same in both versions but for the unit of time. */
+static int read_stat(const struct throttle *x, struct cpu_stat *ret, struct err **err)
+{
+	static const char *const keys[] = {"nr_throttled", "nr_periods", "throttled_usec", "throttled_time"};
+	uint64_t values[ELEMENTS(keys)] = {0};
+
+	for (size_t i = 0; i < ELEMENTS(keys); i++) {
+		_cleanup_free_ char *text = NULL;
+		int r = group_setting_read(x->group.folder, "cpu.stat", keys[i], "0", &text, err);
+
+		if (r < 0)
+			return r;
+		values[i] = strtoull(text, NULL, 10);
+	}
+	*ret = (struct cpu_stat){values[0], values[1], values[3] + values[2] * NS_PER_US};
+	return 0;
+}
+
+/* What a period has now, and how long it is: v2 "QUOTA PERIOD" with "max" for none. */
+static int read_limit(struct throttle *x, uint64_t *ret_quota, struct err **err)
+{
+	_cleanup_free_ char *quota = NULL, *period = NULL;
+	const char *folder = x->group.folder;
+	char word[24];
+	int r;
+
+	r = group_setting_read(folder, x->group.v2 ? "cpu.max" : "cpu.cfs_quota_us", NULL, NULL, &quota,
+		err);
+	if (r >= 0 && !x->group.v2)
+		r = group_setting_read(folder, "cpu.cfs_period_us", NULL, NULL, &period, err);
+	if (r < 0)
+		return r;
+	if (x->group.v2 ? sscanf(quota, "%23s %" SCNu64, word, &x->period_us) != 2 :
+			  sscanf(quota, "%23s", word) != 1 ||
+				  sscanf(period, "%" SCNu64, &x->period_us) != 1)
+		return err_set(err, EIO, "%s: a CPU limit that cannot be understood: \"%s\"", folder, quota);
+	*ret_quota = strcmp(word, "max") == 0 || word[0] == '-' ? UINT64_MAX : strtoull(word, NULL, 10);
+	return 0;
+}
+
+static int choose_quota(struct throttle *x, uint64_t ppm, struct err **err)
+{
+	uint64_t now;
+	int r;
+
+	r = read_limit(x, &now, err);
+	if (r < 0)
+		return r;
+	x->quota_us = x->period_us * ppm / 1000000;
+	if (x->quota_us < QUOTA_MIN_US)
+		return err_set(err, EINVAL,
+			"quota: that is %" PRIu64 " us of a period of %" PRIu64 " us, and the kernel's least is %llu us",
+			x->quota_us, x->period_us, QUOTA_MIN_US);
+	if (now <= x->quota_us)
+		return err_set(err, EINVAL,
+			"quota: %s has a limit of %" PRIu64 " us of %" PRIu64 " us already, which is stricter",
+			x->group.folder, now, x->period_us);
+	return 0;
+}
+
+static int prepare(struct throttle *x, const struct fault *f, struct err **err)
+{
+	const char *file;
+	char wanted[64];
+	int r;
+
+	r = group_target_find(f->instance, "cpu", "cpu.max", "cpu.cfs_quota_us", &x->group, err);
+	if (r < 0)
+		return r;
+	file = x->group.v2 ? "cpu.max" : "cpu.cfs_quota_us";
+	r = choose_quota(x, params_number(f->params, "quota"), err);
+	if (r >= 0)
+		r = group_settings_open(x->group.folder, file, &x->settings, err);
+	if (r < 0)
+		return r;
+	if (x->group.v2)
+		snprintf(wanted, sizeof(wanted), "%" PRIu64 " %" PRIu64, x->quota_us, x->period_us);
+	else
+		snprintf(wanted, sizeof(wanted), "%" PRIu64, x->quota_us);
+	return group_settings_add(&x->settings, file, NULL, NULL, wanted, err);
+}
+
+static int arm(struct fault *f, struct undo *ret, struct err **err)
+{
+	_cleanup_(throttle_freep) struct throttle *x = calloc(1, sizeof(*x));
+	int r;
+
+	if (!x)
+		return err_errno(err, ENOMEM, "arm " FAULT);
+	x->settings.lock_fd = -1;
+	r = prepare(x, f, err);
+	if (r < 0)
+		return r;
+	ret->record = group_settings_record(&x->settings);
+	f->mechanism = x->group.v2 ? "cgroup v2" : "cgroup v1";
+	f->lifetime = LIFETIME_JOURNALED;
+	f->state = steal_ptr(x);
+	return 0;
+}
+
+static int fire(struct fault *f, struct err **err)
+{
+	struct throttle *x = f->state;
+	int r;
+
+	r = read_stat(x, &x->before, err);
+	if (r < 0)
+		return r == -ENOENT ? err_wrap(err, ESTALE, "the control group is gone") : r;
+	node_point(f->node, FAULT, "writing");
+	r = group_settings_apply(&x->settings, err);
+	node_point(f->node, FAULT, "written");
+	return r;
+}
+
+static int observe(const struct fault *f, struct evidence *ret, struct err **err)
+{
+	const struct throttle *x = f->state;
+	struct cpu_stat now;
+	int r;
+
+	r = read_stat(x, &now, err);
+	if (r < 0)
+		return r;
+	ret->hits = now.throttled - x->before.throttled;
+	ret->detail = json_object();
+	json_add_string(ret->detail, "group", x->group.folder);
+	json_add_uint(ret->detail, "quota_us", x->quota_us);
+	json_add_uint(ret->detail, "period_us", x->period_us);
+	json_add_uint(ret->detail, "periods", now.periods - x->before.periods);
+	json_add_uint(ret->detail, "throttled_periods", now.throttled - x->before.throttled);
+	json_add_ms(ret->detail, "throttled_ms", now.throttled_ns - x->before.throttled_ns);
+	return 0;
+}
+
+static void release(struct fault *f)
+{
+	throttle_free(f->state);
+	f->state = NULL;
+}
+
+static int revert(const struct undo *u, struct err **err)
+{
+	return group_settings_revert(u->record, err);
+}
+
+static int verify_clean(const struct undo *u, struct err **err)
+{
+	return group_settings_verify(u->record, err);
+}
+
+static bool target_is_gone(const struct fault *f)
+{
+	return group_is_deserted(f->instance->cgroup);
+}
+
+const struct fault_driver driver_cpu_throttle = {
+	.spec = &fault_cpu_throttle,
+	.probe = probe,
+	.arm = arm,
+	.fire = fire,
+	.observe = observe,
+	.release = release,
+	.revert = revert,
+	.verify_clean = verify_clean,
+	.target_is_gone = target_is_gone,
+};

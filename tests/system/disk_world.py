@@ -1,0 +1,125 @@
+"""For the tests of disk, processor and memory faults: a target on a disk of its own, an agent, helpers."""
+import os
+import subprocess
+import sys
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, ".."))
+from harness.agent import Agent, AgentError, scratch, wait_until  # noqa: E402
+from harness.target import Target  # noqa: E402
+
+DISK_MIB = 400
+
+
+def read(*path):
+    with open(os.path.join(*path)) as f:
+        return f.read().strip()
+
+
+def write(text, *path):
+    with open(os.path.join(*path), "w") as f:
+        f.write(text)
+
+
+class World:
+    def __init__(self, folder, target):
+        self.folder, self.target = folder, target
+        self.agent = Agent(folder)
+        self.data = os.path.join(folder, "data")
+
+    @property
+    def device(self):
+        number = os.stat(self.data).st_dev
+        return f"{os.major(number)}:{os.minor(number)}"
+
+    def disk_stat(self):
+        """(bytes read, bytes written, reads, writes) of the target's disk."""
+        words = read("/sys/dev/block", self.device, "stat").split()
+        return int(words[2]) * 512, int(words[6]) * 512, int(words[0]), int(words[4])
+
+    def free(self):
+        s = os.statvfs(self.data)
+        return s.f_bavail * s.f_frsize
+
+    def inject(self, fault, **params):
+        experiment = self.agent.arm(fault, self.target.name, **params)
+        self.agent.fire(experiment)
+        return experiment
+
+    def end(self, experiment):
+        self.agent.revert(experiment)
+        info = self.agent.wait_state(experiment, "clean")
+        assert info["verified_clean"], info
+        assert self.agent.entries() == [], self.agent.entries()
+        return info
+
+    def refused(self, status, words, fault, **params):
+        try:
+            self.agent.arm(fault, self.target.name, **params)
+        except AgentError as e:
+            assert str(e).startswith(str(status)) and all(w in str(e) for w in words), e
+            assert self.agent.entries() == []
+            return
+        raise AssertionError(f"not refused: {params}")
+
+    def in_group(self, command):
+        """A program as a process of the instance: in all of its groups and in its mount namespace."""
+        groups = " ".join(self.target.groups())
+        script = 'for g in $0; do echo 0 >"$g/cgroup.procs" || exit; done; exec "$@"'
+        process = subprocess.Popen(
+            ["sh", "-c", script, groups, "nsenter", "-t", str(self.target.postmaster()), "-m", "--",
+             *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        ours = os.readlink("/proc/self/ns/mnt")
+        wait_until(lambda: process.poll() is not None or
+                   os.readlink(f"/proc/{process.pid}/ns/mnt") != ours, 5, 0.002)
+        return process
+
+    def psql(self, sql, limit=30):
+        done = subprocess.run(["psql", "-XAtq", "-h", self.folder, "-U", "postgres", "-c", sql, "postgres"],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit)
+        return done.returncode, done.stdout.decode().strip()
+
+    def workers(self):
+        """Processes in the group that the agent started."""
+        found = []
+        for pid in self.target.pids():
+            try:
+                if int(read(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()[1]) == self.agent.pid:
+                    found.append(pid)
+            except OSError:
+                pass
+        return found
+
+
+def cpu_seconds(pid):
+    words = read(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main(label, tests):
+    if os.geteuid() != 0:
+        print("needs root")
+        return 77
+    only, failed = sys.argv[1:], 0
+    with scratch(label) as folder, Target(folder, label, disk=DISK_MIB) as target:
+        world = World(folder, target)
+        with world.agent:
+            for test in tests:
+                if only and test.__name__ not in only:
+                    continue
+                start = time.monotonic()
+                try:
+                    test(world)
+                    print(f"ok {test.__name__} ({time.monotonic() - start:.1f} s)", flush=True)
+                except Exception:   # pylint: disable=broad-except
+                    failed += 1
+                    print(f"FAILED {test.__name__}\n{traceback.format_exc()}", flush=True)
+            if failed:
+                print(world.agent.tail())
+    return 1 if failed else 0
+
+
+__all__ = ["Agent", "AgentError", "Target", "World", "cpu_seconds", "main", "read", "scratch",
+           "wait_until", "write"]
