@@ -183,8 +183,8 @@ static int list_runs(const char *runs, enum format format, struct err **err)
 {
 	_cleanup_json_ cJSON *all = json_array();
 	_cleanup_free_ char *text = NULL;
-	cJSON **list;
-	size_t n;
+	cJSON **list = NULL;
+	size_t n = 0;
 	int r = gather(runs, &list, &n, err);
 
 	if (r < 0)

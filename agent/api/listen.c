@@ -154,7 +154,7 @@ int listen_tcp(const char *text, int *ret_fd, struct err **err)
 	_cleanup_close_ int fd = -1;
 	_cleanup_free_ char *host = NULL;
 	struct addrinfo *found = NULL;
-	const char *port;
+	const char *port = NULL;
 	int r, on = 1, off = 0;
 
 	r = tcp_split(text, &host, &port, err);

@@ -389,7 +389,7 @@ int yaml_each_pair(struct yaml_tree *t, yaml_node_t *n, const char *what,
 	if (n->data.mapping.pairs.top - n->data.mapping.pairs.start > PAIRS_MAX)
 		return yaml_err(t, n, err, "more than %d keys in %s", PAIRS_MAX, what);
 	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
-		const char *key;
+		const char *key = NULL;
 		int r = key_text(t, n, p, &key, err);
 
 		t->key = yaml_document_get_node(&t->document, p->key);
