@@ -112,16 +112,10 @@ static void print_json(const struct run *r)
 
 static int hold(struct run *r, struct err **err)
 {
-	sigset_t set;
-	int k;
+	int k = run_watch_signals(r, on_signal, err);
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	k = sd_event_add_signal(r->session->event, &r->on_int, SIGINT, on_signal, r);
 	if (k >= 0)
-		k = sd_event_add_signal(r->session->event, &r->on_term, SIGTERM, on_signal, r);
+		k = run_renew_start(r, err);
 	if (k >= 0)
 		k = run_follow_agents(r, err);
 	if (k >= 0)

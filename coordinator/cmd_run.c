@@ -1,3 +1,4 @@
+#include <libpq-fe.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -117,6 +118,23 @@ static int run_drill(const struct options *o, const char *name, int *ret_code, s
 	return r < 0 ? r : 0;
 }
 
+/* An argument is for everybody to read, in the list of processes. */
+static int refuse_password(const char *conninfo, struct err **err)
+{
+	PQconninfoOption *options = conninfo ? PQconninfoParse(conninfo, NULL) : NULL;
+	bool found = false;
+
+	for (PQconninfoOption *o = options; o && o->keyword; o++)
+		found = found || ((strcmp(o->keyword, "password") == 0 ||
+					  strcmp(o->keyword, "sslpassword") == 0) &&
+					 o->val);
+	PQconninfoFree(options);
+	return !found ? 0 :
+			err_set(err, -EINVAL,
+				"--conninfo holds a password, which every user of this host could read: use "
+				"a passfile (PGPASSFILE) or a service");
+}
+
 static int run(const struct cli_verb *verb, int argc, char **argv)
 {
 	struct options o = {0};
@@ -130,6 +148,8 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	r = cli_parse(verb, argc, argv, NULL, &o, &arguments, &err);
 	if (r >= 0 && strv_length(arguments) != 1)
 		r = err_set(&err, -EINVAL, "give one drill: a built-in one's name or a file");
+	if (r >= 0)
+		r = refuse_password(o.conninfo, &err);
 	if (r < 0) {
 		code = r == -ECANCELED ? EXIT_PASSED : cli_usage(verb, err);
 	} else if (run_drill(&o, arguments[0], &code, &err) < 0) {

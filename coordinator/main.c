@@ -1,3 +1,4 @@
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,6 +22,8 @@ const struct cli_verb *const cli_verbs[] = {
 
 int main(int argc, char **argv)
 {
+	/* A reader that goes away (| head) is an error of a write, not the end of a drill. */
+	signal(SIGPIPE, SIG_IGN);
 	if (argc < 2) {
 		cli_help(stderr);
 		return EXIT_USAGE;

@@ -116,6 +116,15 @@ bool run_streaming(const struct run *r, char **ret_why)
 	return true;
 }
 
+unsigned run_writable_instances(const struct run *r)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < r->record->n_instances; i++)
+		n += is_fresh(&r->seen[i]) && !r->seen[i].in_recovery && !r->seen[i].read_only;
+	return n;
+}
+
 uint64_t run_lag_bytes(const struct run *r)
 {
 	uint64_t most = 0, primary_lsn = 0;

@@ -145,6 +145,12 @@ static int arm_one(struct run *r, const struct step *s, const struct target *t,
 		.lease_ms = LEASE_MS,
 	};
 	k = agent_link_arm(t->link, &request, &info, err);
+	if (k == -ETIMEDOUT) {
+		/* It may have been armed after all: whether it was is for the revert to find out. */
+		e->state = EXPERIMENT_ARMED;
+		return err_set(err, -EIO, "%s on %s: the agent did not answer in time",
+			s->fault->name, t->info->name);
+	}
 	if (k < 0) {
 		e->ended = true;
 		e->state = EXPERIMENT_REFUSED;
@@ -300,7 +306,7 @@ void run_renew(struct run *r)
 		struct run_experiment *e = r->experiments[i];
 		struct answer_to *a;
 
-		if (e->ended || e->let_go || now - e->renewed_ns < RENEW_EVERY_NS)
+		if (e->state == EXPERIMENT_NEW || e->ended || e->let_go || now - e->renewed_ns < RENEW_EVERY_NS)
 			continue;
 		e->renewed_ns = now;
 		a = answer_new(r, e->id);
@@ -308,6 +314,22 @@ void run_renew(struct run *r)
 			answer_free(a);
 		}
 	}
+}
+
+static int on_renew_timer(sd_event_source *s, uint64_t usec, void *data)
+{
+	(void)usec;
+	run_renew(data);
+	sd_event_source_set_time_relative(s, RENEW_EVERY_NS / NS_PER_US / 2);
+	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+}
+
+int run_renew_start(struct run *r, struct err **err)
+{
+	int k = sd_event_add_time_relative(r->session->event, &r->renewing, CLOCK_MONOTONIC,
+		RENEW_EVERY_NS / NS_PER_US / 2, 1, on_renew_timer, r);
+
+	return k < 0 ? err_errno(err, k, "event loop") : 0;
 }
 
 static void on_asked(struct experiment_info *info, const struct err *err, void *data)
@@ -339,6 +361,10 @@ static void on_reverted(struct experiment_info *info, const struct err *err, voi
 	e->revert_pending = false;
 	if (info) {
 		take_info(r, e, info);
+	} else if (err->code == -ENOENT && !f->armed_ns) {
+		/* The arming that was not answered had not begun. */
+		e->ended = true;
+		e->state = EXPERIMENT_REFUSED;
 	} else {
 		free(f->error);
 		f->error = strdup(err_text(err));

@@ -112,7 +112,6 @@ int run_turn(struct run *r, uint64_t timeout_ns, struct err **err)
 	if (k < 0)
 		return err_errno(err, k, "event loop");
 	run_check_agents(r);
-	run_renew(r);
 	for (size_t i = 0; i < r->n_experiments; i++) {
 		struct run_experiment *e = r->experiments[i];
 
@@ -173,22 +172,37 @@ static int on_agent_death(sd_event_source *s, int fd, uint32_t revents, void *da
 	return 0;
 }
 
-static int watch_signals(struct run *r, struct err **err)
+int run_watch_signals(struct run *r, sd_event_signal_handler_t handler, struct err **err)
 {
 	sd_event *event = r->session->event;
+	struct sigaction hup;
 	sigset_t set;
+	bool ignored;
 	int k;
 
+	ignored = sigaction(SIGHUP, NULL, &hup) == 0 && hup.sa_handler == SIG_IGN;
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
+	if (!ignored)
+		sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	k = sd_event_add_signal(event, &r->on_int, SIGINT, on_signal, r);
+	k = sd_event_add_signal(event, &r->on_int, SIGINT, handler, r);
 	if (k >= 0)
-		k = sd_event_add_signal(event, &r->on_term, SIGTERM, on_signal, r);
-	if (k >= 0 && r->session->local)
-		k = sd_event_add_io(event, &r->agent_death,
-			local_agent_pidfd(r->session->local), EPOLLIN, on_agent_death, r);
+		k = sd_event_add_signal(event, &r->on_term, SIGTERM, handler, r);
+	if (k >= 0 && !ignored)
+		k = sd_event_add_signal(event, &r->on_hup, SIGHUP, handler, r);
+	return k < 0 ? err_errno(err, k, "event loop") : 0;
+}
+
+static int watch_ends(struct run *r, struct err **err)
+{
+	int k = run_watch_signals(r, on_signal, err);
+
+	if (k < 0 || !r->session->local)
+		return k;
+	k = sd_event_add_io(r->session->event, &r->agent_death,
+		local_agent_pidfd(r->session->local), EPOLLIN, on_agent_death, r);
 	return k < 0 ? err_errno(err, k, "event loop") : 0;
 }
 
@@ -322,6 +336,7 @@ static size_t revert(struct run *r)
 static void finish(struct run *r, bool fired)
 {
 	size_t left = revert(r);
+	unsigned writable;
 
 	/* An aborted run still says how the cluster came back, for a while. */
 	if (fired && !r->interrupted) {
@@ -334,9 +349,17 @@ static void finish(struct run *r, bool fired)
 			r->abort_why = why;
 		}
 	}
+	writable = run_writable_instances(r);
 	if (r->probes)
 		probes_stop(r->probes);
-	if (r->probes && probes_check(r->probes, NULL) < 0)
+	if (r->probes && writable > 1) {
+		/* Which of them has the cluster's future nobody can say. */
+		free(r->record->ledger.error);
+		r->record->ledger.error = strdup("more than one instance takes writes");
+		run_note(r, EVENT_NOTE, -1, "ledger",
+			"the ledger cannot be checked: more than one instance takes writes; the probe's "
+			"schema pgjolt_probe stays");
+	} else if (r->probes && probes_check(r->probes, NULL) < 0)
 		run_note(r, EVENT_NOTE, -1, "ledger", "the ledger could not be checked: %s",
 			r->record->ledger.error ? r->record->ledger.error : "unknown");
 	if (left && !r->agent_lost) {
@@ -361,6 +384,8 @@ void run_done(struct run *r)
 	cluster_done(&r->cluster);
 	sd_event_source_disable_unref(r->on_int);
 	sd_event_source_disable_unref(r->on_term);
+	sd_event_source_disable_unref(r->on_hup);
+	sd_event_source_disable_unref(r->renewing);
 	sd_event_source_disable_unref(r->agent_death);
 	timeline_free(r->timeline);
 	if (r->events_file)
@@ -417,7 +442,9 @@ static int execute(struct run *r, struct err **err)
 	run_note(r, EVENT_RUN, -1, "start", "run %s: %s on cluster %s (%s, %zu instances), seed %" PRIu64,
 		r->record->run, r->drill->name, r->record->cluster, r->record->manager,
 		r->record->n_instances, r->options->seed);
-	k = watch_signals(r, err);
+	k = watch_ends(r, err);
+	if (k >= 0)
+		k = run_renew_start(r, err);
 	if (k >= 0)
 		k = run_watch(r, err);
 	if (k < 0) {

@@ -45,7 +45,7 @@ struct run {
 	FILE *events_file;
 	struct timeline *timeline;
 	size_t events_shown;
-	sd_event_source *on_int, *on_term, *agent_death;
+	sd_event_source *renewing, *on_int, *on_term, *on_hup, *agent_death;
 
 	struct run_experiment **experiments;	/* frames and answers keep the pointers */
 	size_t n_experiments;
@@ -87,6 +87,8 @@ void run_note(struct run *r, enum event_kind kind, int instance, const char *val
 	const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 int run_instance_index(const struct run *r, const char *name);
 
+/* SIGINT, SIGTERM and SIGHUP (a closed terminal; not where it is ignored, as under nohup). */
+int run_watch_signals(struct run *r, sd_event_signal_handler_t handler, struct err **err);
 /* Frees what the struct holds, not the struct. */
 void run_done(struct run *r);
 
@@ -122,6 +124,8 @@ void run_revert_all(struct run *r);
 size_t run_count_left(const struct run *r);
 bool run_faults_active(const struct run *r);
 void run_renew(struct run *r);
+/* Renews by a timer of the loop: also while a call to one agent is waited for. */
+int run_renew_start(struct run *r, struct err **err);
 /* Asks its agent how it is; the answer goes into the record. */
 void run_ask(struct run *r, struct run_experiment *e);
 /* After an agent was lost: how many faults may be left. Our own agent is started once more, so that what
@@ -143,6 +147,8 @@ void run_check_agents(struct run *r);
 bool run_condition(struct run *r, enum condition c, uint64_t since_ns);
 bool run_streaming(const struct run *r, char **ret_why);
 uint64_t run_lag_bytes(const struct run *r);
+/* That answered just now and take writes. */
+unsigned run_writable_instances(const struct run *r);
 
 /* folder.c */
 int run_folder_open(struct run *r, struct err **err);

@@ -195,7 +195,8 @@ static uint64_t count_superseded(const struct run_record *r)
 		if (a->timeline > newest) {
 			newest = a->timeline;
 			since = a->done_ns;
-		} else if (a->timeline < newest && a->done_ns > since) {
+		} else if (a->timeline < newest && a->sent_ns > since) {
+			/* Sent before, it may have been committed before and only told late. */
 			count++;
 		}
 	}
