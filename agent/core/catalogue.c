@@ -13,6 +13,7 @@ DEFINE_STRING_TABLE(lifetime, enum lifetime, lifetime_words)
 static const struct fault_spec *const faults[] = {
 	&fault_net_partition,
 	&fault_net_shape,
+	&fault_dns,
 	&fault_proc_kill,
 	&fault_proc_freeze,
 	&fault_conn_reset,

@@ -182,6 +182,24 @@ int net_rules_from_params(const struct params *p, struct net_rules *ret, struct 
 	return 0;
 }
 
+int net_rules_for_port(uint16_t port, const char *label, struct net_rules *ret, struct err **err)
+{
+	const struct peer peer = {.port_low = port, .port_high = port, .label = (char *)label};
+	struct net_rules r = {
+		.rules = calloc(NET_RULES_MAX, sizeof(*r.rules)),
+		.prefixes = calloc(NET_RULES_MAX, sizeof(*r.prefixes)),
+	};
+
+	if (!r.rules || !r.prefixes) {
+		net_rules_done(&r);
+		return err_set(err, ENOMEM, "rules: out of memory");
+	}
+	add_rule(&r, &peer, &peer, 0);
+	link_rules(&r);
+	*ret = r;
+	return 0;
+}
+
 int net_rules_for_postgres(const struct params *p, uint16_t port, struct net_rules *ret,
 	struct err **err)
 {

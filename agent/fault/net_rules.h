@@ -23,6 +23,8 @@ int net_rules_from_params(const struct params *p, struct net_rules *ret, struct 
  * which no ports are given, nor by "ports", get that one. -EINVAL when it is needed and 0. */
 int net_rules_for_postgres(const struct params *p, uint16_t port, struct net_rules *ret,
 	struct err **err);
+/* One rule: every packet with that port at either end. */
+int net_rules_for_port(uint16_t port, const char *label, struct net_rules *ret, struct err **err);
 /* Before loading: into the skeleton's rodata->net_rules, NET_RULES_MAX rows. Set
  * rodata->net_rules_depth as well. */
 void net_rules_copy(const struct net_rules *r, struct net_rule *rows);

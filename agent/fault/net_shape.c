@@ -1,27 +1,16 @@
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 #include "core/cleanup.h"
 #include "core/clock.h"
-#include "core/json.h"
 #include "fault/fault.h"
 #include "fault/net_shape_detour.h"
 #include "fault/net_shape_evidence.h"
+#include "fault/net_shape_record.h"
 #include "fault/net_target.h"
-#include "kernel/netns.h"
-#include "kernel/proc.h"
-#include "kernel/tcx.h"
 
 #define FAULT "net-shape"
-/* Programs leave after a grace period of RCU, interfaces after one of rtnetlink. */
-#define CLEAN_WITHIN_NS (2 * NS_PER_S)
-#define CLEAN_POLL_NS	(2 * NS_PER_MS)
 #define LIMIT_DEFAULT	(64ULL << 20)
 #define LIMIT_RATE_MIN	(256ULL << 10)
 #define LIMIT_RATE_NS	(250 * NS_PER_MS)
@@ -99,57 +88,10 @@ static int shape_from_params(const struct params *p, struct delay_shape *ret, st
 	return 0;
 }
 
-static cJSON *record_of(const struct fault *f, const struct shape_state *s,
-	const uint32_t ids[DETOUR_PROGRAMS])
-{
-	cJSON *record = json_object(), *taps = json_array(), *programs = json_array();
-
-	json_add_uint(record, "netns", s->target.netns);
-	json_add_int(record, "pid", f->instance->pid);
-	json_add_uint(record, "start_ticks", f->instance->start_ticks);
-	for (unsigned i = 0; i < s->detour->n_lanes; i++)
-		json_append(taps, cJSON_CreateString(s->detour->taps[i]));
-	for (size_t i = 0; i < DETOUR_PROGRAMS; i++)
-		json_append(programs, cJSON_CreateNumber(ids[i]));
-	json_add_item(record, "taps", taps);
-	json_add_item(record, "programs", programs);
-	return record;
-}
-
-/* Positions are counted by this process. TAPs of an agent that was killed may take a moment to go:
- * ours goes past them, since it is named by its position. */
-static int position_take(int netns_fd, uint32_t *ret, struct err **err)
-{
-	_cleanup_free_ struct link_info *links = NULL;
-	uint32_t position, highest = 0;
-	size_t count = 0;
-	int r = link_list(netns_fd, &links, &count, err);
-
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < count; i++) {
-		uint32_t taken = detour_tap_position(links[i].name);
-
-		highest = taken > highest ? taken : highest;
-	}
-	r = net_position_take(&position, err);
-	while (r == 0 && position <= highest) {
-		uint32_t passed = position;
-
-		r = net_position_take(&position, err);
-		net_position_drop(passed);
-	}
-	if (r < 0)
-		return r;
-	*ret = position;
-	return 0;
-}
-
 static int net_shape_arm(struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_(state_freep) struct shape_state *s = calloc(1, sizeof(*s));
 	uint64_t way = params_number(f->params, "direction");
-	uint32_t ids[DETOUR_PROGRAMS];
 	int r;
 
 	if (!s)
@@ -167,11 +109,12 @@ static int net_shape_arm(struct fault *f, struct undo *ret, struct err **err)
 		r = net_rules_from_params(f->params, &s->rules, err);
 	if (r < 0)
 		return r;
-	r = position_take(s->target.netns_fd, &s->position, err);
+	r = detour_position_take(s->target.netns_fd, &s->position, err);
 	if (r < 0)
 		return r;
 	r = detour_open(&(struct detour_plan){
 		.node = f->node,
+		.fault = FAULT,
 		.netns_fd = s->target.netns_fd,
 		.links = s->target.links,
 		.n_links = s->target.n_links,
@@ -183,11 +126,10 @@ static int net_shape_arm(struct fault *f, struct undo *ret, struct err **err)
 	}, &s->detour, err);
 	if (r < 0)
 		return r;
-	r = detour_program_ids(s->detour, ids, err);
+	r = detour_record(f, &s->target, s->detour, &ret->record, err);
 	if (r < 0)
 		return r;
-	ret->record = record_of(f, s, ids);
-	f->mechanism = "tcx, TAP and delay line";
+	f->mechanism = DETOUR_MECHANISM;
 	f->lifetime = LIFETIME_HELD;
 	f->state = steal_ptr(s);
 	return 0;
@@ -229,200 +171,13 @@ static int net_shape_revert(const struct undo *u, struct err **err)
 	return 0;
 }
 
-/* The record, read back. It comes from a file. */
-struct shape_record {
-	uint64_t netns, start_ticks;
-	pid_t pid;
-	char **taps;
-	cJSON *programs;
-};
-
-static void shape_record_done(struct shape_record *r)
-{
-	strv_free(r->taps);
-	cJSON_Delete(r->programs);
-}
-
-static int shape_record_read(const cJSON *json, struct shape_record *ret, struct err **err)
-{
-	static const struct json_field fields[] = {
-		{"netns", JSON_UINT64, offsetof(struct shape_record, netns), true, NULL, NULL},
-		{"pid", JSON_PID, offsetof(struct shape_record, pid), true, NULL, NULL},
-		{"start_ticks", JSON_UINT64, offsetof(struct shape_record, start_ticks), true, NULL,
-			NULL},
-		{"taps", JSON_STRV, offsetof(struct shape_record, taps), true, NULL, NULL},
-		{"programs", JSON_ANY, offsetof(struct shape_record, programs), true, NULL, NULL},
-		JSON_FIELD_END,
-	};
-
-	return json_dispatch(json, fields, ret, JSON_REFUSE_UNKNOWN, err);
-}
-
-static bool is_netns_of(pid_t pid, uint64_t wanted, int *ret_fd)
-{
-	_cleanup_close_ int fd = -1;
-	uint64_t inode;
-
-	if (netns_open(pid, &fd, NULL) < 0 || netns_inode(fd, &inode, NULL) < 0 || inode != wanted)
-		return false;
-	*ret_fd = steal_fd(&fd);
-	return true;
-}
-
-/* By the postmaster, else by any process in it. *ret_fd is -1 when nobody is: then it is gone. */
-static int find_netns(const struct shape_record *record, int *ret_fd, struct err **err)
-{
-	_cleanup_free_ struct proc_stat *all = NULL;
-	size_t count = 0;
-	int r;
-
-	*ret_fd = -1;
-	if (is_netns_of(record->pid, record->netns, ret_fd))
-		return 0;
-	r = proc_list(&all, &count, err);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < count; i++)
-		if (is_netns_of(all[i].id.pid, record->netns, ret_fd))
-			return 0;
-	return 0;
-}
-
-/* Words about the first thing of ours that is still there, or 0. */
-static int look_for_remains(const struct shape_record *record, int netns_fd, struct err **err)
-{
-	_cleanup_free_ struct link_info *links = NULL;
-	const cJSON *id;
-	size_t count = 0;
-	int r;
-
-	cJSON_ArrayForEach(id, record->programs)
-		if (cJSON_IsNumber(id) && id->valuedouble > 0 && id->valuedouble <= UINT32_MAX &&
-			detour_program_is_loaded((uint32_t)id->valuedouble))
-			return err_set(err, EBUSY, "BPF program %.0f is still loaded", id->valuedouble);
-	if (netns_fd < 0)
-		return 0;
-	r = link_list(netns_fd, &links, &count, err);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < count; i++)
-		if (strv_contains(record->taps, links[i].name))
-			return err_set(err, EBUSY, "interface %s is still in the instance's network",
-				links[i].name);
-	return 0;
-}
-
-static int net_shape_verify_clean(const struct undo *u, struct err **err)
-{
-	_cleanup_(shape_record_done) struct shape_record record = {0};
-	const struct timespec pause = {.tv_nsec = CLEAN_POLL_NS};
-	uint64_t until = now_ns() + CLEAN_WITHIN_NS;
-	_cleanup_close_ int netns_fd = -1;
-	int r = shape_record_read(u->record, &record, err);
-
-	if (r < 0)
-		return err_wrap(err, EBADMSG, "record of " FAULT);
-	r = find_netns(&record, &netns_fd, err);
-	if (r < 0)
-		return r;
-	for (;;) {
-		_cleanup_err_ struct err *remains = NULL;
-
-		r = look_for_remains(&record, netns_fd, &remains);
-		if (r == 0)
-			return 0;
-		if (now_ns() >= until)
-			return err_set(err, r, "%s", err_text(remains));
-		nanosleep(&pause, NULL);
-	}
-}
-
-/* A namespace of its own for the trial; it goes with its last descriptor. */
-static void *scratch_thread(void *data)
-{
-	int *fd = data;
-
-	*fd = unshare(CLONE_NEWNET) == 0 ? open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC) : -1;
-	if (*fd < 0)
-		*fd = -errno;
-	return NULL;
-}
-
-static int scratch_netns(int *ret_fd, struct err **err)
-{
-	sigset_t all, before;
-	pthread_t thread;
-	int r, fd = -1;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&thread, NULL, scratch_thread, &fd);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (r)
-		return err_errno(err, r, "start a thread");
-	pthread_join(thread, NULL);
-	if (fd < 0)
-		return err_errno(err, fd, "make a network namespace (needs CAP_SYS_ADMIN)");
-	*ret_fd = fd;
-	return 0;
-}
-
-/* The whole detour, around a TAP that stands for the instance's interface. */
-static int try_detour(const struct node *node, struct err **err)
-{
-	static const char stand_in[] = LINK_TAP_PREFIX "probe";
-	const struct node quiet = {.event = node->event, .name = node->name};
-	const struct delay_shape shape = {.delay_ns = NS_PER_MS, .limit_bytes = 1 << 16};
-	const struct net_rules none = {0};
-	_cleanup_(detour_closep) struct detour *d = NULL;
-	_cleanup_close_ int netns_fd = -1, tap_fd = -1;
-	struct link_info link = {.mtu = 1500};
-	int r;
-
-	r = scratch_netns(&netns_fd, err);
-	if (r < 0)
-		return r;
-	r = link_tap_open(netns_fd, stand_in, link.mtu, &tap_fd, &link.ifindex, err);
-	if (r < 0)
-		return r;
-	memcpy(link.name, stand_in, sizeof(stand_in));
-	return detour_open(&(struct detour_plan){
-		.node = &quiet,
-		.netns_fd = netns_fd,
-		.links = &link,
-		.n_links = 1,
-		.in = true,
-		.out = true,
-		.position = 1,
-		.rules = &none,
-		.shape = &shape,
-	}, &d, err);
-}
-
-static int net_shape_probe(const struct node *node, struct support *ret, struct err **err)
-{
-	_cleanup_err_ struct err *reason = NULL;
-	int r = tcx_supported(&reason);
-
-	if (r == 0)
-		r = try_detour(node, &reason);
-	if (r == -ENOMEM)
-		return err_set(err, r, "%s", err_text(reason));
-	*ret = (struct support){.supported = r == 0};
-	if (r == 0)
-		ret->mechanism = strdup("tcx, TAP and delay line");
-	else
-		ret->reason = strdup(err_text(reason));
-	return 0;
-}
-
 const struct fault_driver driver_net_shape = {
 	.spec = &fault_net_shape,
-	.probe = net_shape_probe,
+	.probe = detour_probe,
 	.arm = net_shape_arm,
 	.fire = net_shape_fire,
 	.observe = net_shape_observe,
 	.release = net_shape_release,
 	.revert = net_shape_revert,
-	.verify_clean = net_shape_verify_clean,
+	.verify_clean = detour_verify_clean,
 };

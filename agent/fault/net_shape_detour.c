@@ -12,7 +12,7 @@
 #include "kernel/tcx.h"
 #include "net_shape.skel.h"
 
-#define POINT(plan, name) node_point((plan)->node, "net-shape", name)
+#define POINT(plan, name) node_point((plan)->node, (plan)->fault, name)
 
 static const char program_prefix[] = "net_shape_";
 
@@ -77,7 +77,9 @@ static int lanes_open(const struct detour_plan *plan, struct detour *d, int *tap
 			return r;
 		if (!ethernet)
 			continue;
-		if (plan->in)
+		if (plan->filter)
+			d->only_back[d->n_lanes] = true;
+		if (plan->in || plan->filter)
 			r = lane_add(plan, d, &plan->links[i], NET_IN, taps, err);
 		if (r == 0 && plan->out)
 			r = lane_add(plan, d, &plan->links[i], NET_OUT, taps, err);
@@ -135,9 +137,12 @@ static int attach_takes(void *data, struct err **err)
 		bool in = d->lanes[i].direction == NET_IN;
 		int prog = bpf_program__fd(
 			in ? d->bpf->progs.net_shape_in : d->bpf->progs.net_shape_out);
-		int r = tcx_attach(prog, (int)d->lanes[i].ifindex, in ? TCX_INGRESS : TCX_EGRESS,
-			&d->takes[i], err);
+		int r;
 
+		if (d->only_back[i])
+			continue;
+		r = tcx_attach(prog, (int)d->lanes[i].ifindex, in ? TCX_INGRESS : TCX_EGRESS,
+			&d->takes[i], err);
 		if (r < 0)
 			return r;
 	}
@@ -151,6 +156,19 @@ static struct detour *detour_new(void)
 	for (unsigned i = 0; d && i < NET_SHAPE_LANES_MAX; i++)
 		d->takes[i] = d->guards[i] = d->backs[i] = -1;
 	return d;
+}
+
+/* The lane before a lane that takes is its way back. */
+static int line_start(const struct detour_plan *plan, struct detour *d, int *taps, struct err **err)
+{
+	struct delay_filter filter;
+
+	if (!plan->filter)
+		return delay_line_new(plan->shape, NULL, taps, d->n_lanes, &d->line, err);
+	filter = *plan->filter;
+	for (unsigned i = 0; i < d->n_lanes; i++)
+		filter.answer_lanes[i] = (uint8_t)(d->only_back[i] ? i : i - 1);
+	return delay_line_new(plan->shape, &filter, taps, d->n_lanes, &d->line, err);
 }
 
 static int detour_build(const struct detour_plan *plan, struct detour *d, int *taps,
@@ -170,7 +188,7 @@ static int detour_build(const struct detour_plan *plan, struct detour *d, int *t
 	r = netns_run(plan->netns_fd, attach_taps, d, err);
 	if (r < 0)
 		return r;
-	r = delay_line_new(plan->shape, taps, d->n_lanes, &d->line, err);
+	r = line_start(plan, d, taps, err);
 	if (r < 0)
 		return r;
 	POINT(plan, "line-started");

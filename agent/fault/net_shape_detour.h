@@ -1,5 +1,5 @@
 /*
- * The detour of net-shape: for each direction of each interface a TAP in the same namespace and the
+ * The detour of net-shape and dns: for each direction of each interface a TAP in the same namespace and the
  * programs of bpf/net_shape.bpf.c, with a delay line at the other end of the TAPs. All of it lives
  * in descriptors: when they close, by us or by our death, frames go their straight way again.
  */
@@ -21,6 +21,7 @@ struct net_shape;	/* skeleton */
 /* What a detour is made of. */
 struct detour_plan {
 	const struct node *node;	/* for crash tests */
+	const char *fault;		/* whose points they are */
 	int netns_fd;
 	const struct link_info *links;
 	size_t n_links;
@@ -28,6 +29,9 @@ struct detour_plan {
 	uint32_t position;		/* net_position_take(); 1 where nothing else is attached */
 	const struct net_rules *rules;
 	const struct delay_shape *shape;
+	/* NULL: the shape is for all that comes. Else (`out` alone): only what its judge says, and
+	 * what it answers comes in at the interface that the frame was leaving by. */
+	const struct delay_filter *filter;
 };
 
 struct detour {
@@ -36,6 +40,7 @@ struct detour {
 	struct net_shape_lane lanes[NET_SHAPE_LANES_MAX];
 	char taps[NET_SHAPE_LANES_MAX][IFNAMSIZ];
 	unsigned n_lanes;
+	bool only_back[NET_SHAPE_LANES_MAX];	/* for answers: nothing is taken there */
 	int takes[NET_SHAPE_LANES_MAX], guards[NET_SHAPE_LANES_MAX], backs[NET_SHAPE_LANES_MAX];
 };
 

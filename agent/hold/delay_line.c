@@ -29,6 +29,7 @@ enum { POLL_WAKE, POLL_TIMER, POLL_MAX };
 
 struct delay_line {
 	struct delay_shape shape;
+	struct delay_filter filter;	/* judge NULL: none */
 	int taps[DELAY_LINE_TAPS_MAX];
 	unsigned n_taps;
 	int wake_fd, timer_fd;
@@ -252,6 +253,35 @@ static void line_take(struct delay_line *l, struct frame *f, size_t length)
 	line_accept(l, f, s.wire_bytes, twice);
 }
 
+static void line_write_at_once(struct delay_line *l, unsigned lane, const uint8_t *data, size_t length)
+{
+	if (l->dead[lane] || write(l->taps[lane], data, length) < 0)
+		l->counts.write_errors++;
+}
+
+/* A frame that was just read, where it is judged before anything is done to it. */
+static void line_judge(struct delay_line *l, struct frame *f, size_t length)
+{
+	uint8_t answer[FRAME_ANSWER_MAX];
+	enum frame_verdict verdict;
+	struct segments s;
+	size_t n = 0;
+
+	verdict = l->filter.judge(l->filter.data, f->data, length, answer, &n);
+	if (verdict == FRAME_SHAPE) {
+		line_take(l, f, length);
+		return;
+	}
+	segments_of(f->data, length, &s);
+	l->counts.frames++;
+	l->counts.bytes += length - FRAME_HEADER_SIZE;
+	l->counts.packets += s.count;
+	if (verdict == FRAME_PASS)
+		line_write_at_once(l, f->lane, f->data, length);
+	else if (verdict == FRAME_ANSWER)
+		line_write_at_once(l, l->filter.answer_lanes[f->lane], answer, n);
+}
+
 /* Reads what is there, at most a batch. false: there was nothing (left). */
 static bool line_read(struct delay_line *l, unsigned lane)
 {
@@ -275,10 +305,12 @@ static bool line_read(struct delay_line *l, unsigned lane)
 		}
 		f->arrival_ns = now_ns();
 		f->lane = (uint16_t)lane;
-		if (mode == LINE_HOLDS)
+		if (mode != LINE_HOLDS)
+			line_write_at_once(l, lane, f->data, (size_t)n);
+		else if (l->filter.judge)
+			line_judge(l, f, (size_t)n);
+		else
 			line_take(l, f, (size_t)n);
-		else if (write(l->taps[lane], f->data, (size_t)n) < 0)
-			l->counts.write_errors++;
 	}
 	return true;
 }
@@ -458,8 +490,8 @@ static void close_all(int *fds, unsigned n)
 	}
 }
 
-int delay_line_new(const struct delay_shape *shape, int *tap_fds, unsigned n_taps,
-	struct delay_line **ret, struct err **err)
+int delay_line_new(const struct delay_shape *shape, const struct delay_filter *filter, int *tap_fds,
+	unsigned n_taps, struct delay_line **ret, struct err **err)
 {
 	_cleanup_(delay_line_freep) struct delay_line *l = NULL;
 	int r;
@@ -475,6 +507,8 @@ int delay_line_new(const struct delay_shape *shape, int *tap_fds, unsigned n_tap
 		return err_errno(err, -ENOMEM, "make a delay line");
 	}
 	l->shape = *shape;
+	if (filter)
+		l->filter = *filter;
 	l->timer_fd = -1;
 	frame_store_init(&l->store, shape->limit_bytes);
 	queue_init(&l->queue, 2 * (shape->limit_bytes / FRAME_OVERHEAD + 1));

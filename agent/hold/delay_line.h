@@ -7,6 +7,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "core/err.h"
 
@@ -51,6 +52,25 @@ struct delay_counts {
 
 #define DELAY_LINE_TAPS_MAX 16
 
+/* What becomes of one frame. */
+enum frame_verdict {
+	FRAME_SHAPE,	/* as the shape says */
+	FRAME_PASS,	/* on its way at once, past what is held */
+	FRAME_DROP,
+	FRAME_ANSWER,	/* dropped, and an answer goes the other way at once */
+};
+
+#define FRAME_ANSWER_MAX 1024U
+
+/* Asked for each frame while the line holds, in the line's own thread: it must not block. */
+struct delay_filter {
+	/* answer: FRAME_ANSWER_MAX bytes, for a whole frame with its virtio header. */
+	enum frame_verdict (*judge)(void *data, const uint8_t *frame, size_t length, uint8_t *answer,
+		size_t *ret_length);
+	void *data;					/* outlives the line */
+	uint8_t answer_lanes[DELAY_LINE_TAPS_MAX];	/* by lane: the TAP that takes its answers */
+};
+
 struct delay_line;
 
 /*
@@ -58,10 +78,11 @@ struct delay_line;
  * -1) also on failure. The thread runs from here; frames come only once the BPF side redirects.
  * Lost, corrupt: chosen for each packet on the wire; a GSO frame that they hit is split in software,
  * but a payload is altered where it is.
+ * filter: copied; NULL: every frame is shaped. Only shaped frames count beyond frames, packets, bytes.
  * Duplicate, reorder: chosen for each frame. Both ends of the limit: see hold/frame.h.
  */
-int delay_line_new(const struct delay_shape *shape, int *tap_fds, unsigned n_taps,
-	struct delay_line **ret, struct err **err);
+int delay_line_new(const struct delay_shape *shape, const struct delay_filter *filter, int *tap_fds,
+	unsigned n_taps, struct delay_line **ret, struct err **err);
 /* From now on nothing is held: what is held, and what still comes, is written at once, in order. */
 void delay_line_open_up(struct delay_line *l);
 /* Opens up, writes all that is there, stops the thread and closes the taps. Takes NULL. */

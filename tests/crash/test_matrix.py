@@ -66,6 +66,11 @@ FAULTS = {
         before=["before-taps", "taps-open", "programs-loaded", "line-started", "attached",
                 "before-fire"],
         during=["before-release"], after=[]),
+    "dns": dict(
+        fault="dns", params={"mode": "timeout"}, leaves="nothing", ask="name_ms",
+        before=["before-taps", "taps-open", "programs-loaded", "line-started", "attached",
+                "before-fire"],
+        during=["before-release"], after=[]),
     "proc-kill": dict(
         fault="proc-kill", params={"process": "all", "every": "20s"}, leaves="dead",
         before=[], during=[], after=[]),

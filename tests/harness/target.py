@@ -96,6 +96,7 @@ class Target:
         self.client_netns = f"{self.cluster}-c"
         self.cgroup = os.path.join(cgroup_root(), f"pj-{label}-{os.getpid()}")
         self.process = None
+        self.name_server = None
 
     def __enter__(self):
         try:
@@ -187,6 +188,8 @@ class Target:
 
     def down(self):
         self.end()
+        if self.name_server:
+            self.name_server.close()
         for ns in (self.netns, self.client_netns):
             if os.path.exists(f"/run/netns/{ns}"):
                 run("ip", "netns", "delete", ns)
@@ -311,6 +314,34 @@ class Target:
             except OSError:
                 return None
         return (time.monotonic() - start) * 1000
+
+    def name_ms(self, limit_ms):
+        """A query from the instance's network to a name server beside the clients, anew each 10 ms; the
+        time until the first answer. The server sends back what it gets."""
+        if not self.name_server:
+            self.name_server = socket_in(self.client_netns, socket.SOCK_DGRAM)
+            self.name_server.bind((CLIENT_ADDRESS, 53))
+            threading.Thread(target=self.echo, args=(self.name_server,), daemon=True).start()
+        query = struct.pack("!6H", 1, 0x100, 1, 0, 0, 0) + b"\3www\4test\0" + struct.pack("!2H", 1, 1)
+        start = time.monotonic()
+        with socket_in(self.netns, socket.SOCK_DGRAM) as s:
+            s.settimeout(0.01)
+            while time.monotonic() - start < limit_ms / 1000:
+                s.sendto(query, (CLIENT_ADDRESS, 53))
+                try:
+                    s.recv(512)
+                    return (time.monotonic() - start) * 1000
+                except TimeoutError:
+                    pass
+        return None
+
+    @staticmethod
+    def echo(server):
+        while True:
+            try:
+                server.sendto(*server.recvfrom(512))
+            except OSError:
+                return
 
     @staticmethod
     def step(poll, attempts, seconds, start):

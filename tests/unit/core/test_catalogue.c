@@ -82,6 +82,18 @@ Test(catalogue, net_shape_takes)
 	taken("net-shape", "{'rate':'1MiB/s','burst':'1MiB','limit':'1GiB'}");
 }
 
+Test(catalogue, dns)
+{
+	taken("dns", "{'mode':'nxdomain'}");
+	taken("dns", "{'mode':'delay','delay':'2s','names':['example.com','.svc.cluster.local.']}");
+	refused("dns", "{}", "mode");
+	refused("dns", "{'mode':'refused'}", "nxdomain|servfail|timeout|delay");
+	refused("dns", "{'mode':'delay'}", "mode delay needs it");
+	refused("dns", "{'mode':'timeout','delay':'1s'}", "is for mode delay");
+	refused("dns", "{'mode':'timeout','names':['*.com']}", "no patterns");
+	refused("dns", "{'mode':'timeout','names':['a..com']}", "1 to 63");
+}
+
 Test(catalogue, net_shape_refuses)
 {
 	refused("net-shape", "{}", "nothing is asked for");

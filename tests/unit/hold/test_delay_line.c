@@ -33,7 +33,7 @@ static void open_line(struct delay_shape shape, unsigned n)
 	}
 	if (!shape.limit_bytes)
 		shape.limit_bytes = LIMIT;
-	cr_assert_eq(delay_line_new(&shape, taps, n, &line, &err), 0, "%s", err_text(err));
+	cr_assert_eq(delay_line_new(&shape, NULL, taps, n, &line, &err), 0, "%s", err_text(err));
 	for (unsigned i = 0; i < n; i++)
 		cr_assert_eq(taps[i], -1);
 }
@@ -252,7 +252,7 @@ Test(delay_line, refuses_too_many_directions_and_closes_them)
 
 	for (int i = 0; i <= DELAY_LINE_TAPS_MAX; i++)
 		taps[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
-	cr_expect_eq(delay_line_new(&(struct delay_shape){.limit_bytes = LIMIT}, taps,
+	cr_expect_eq(delay_line_new(&(struct delay_shape){.limit_bytes = LIMIT}, NULL, taps,
 		DELAY_LINE_TAPS_MAX + 1, &l, &err), -EINVAL);
 	for (int i = 0; i <= DELAY_LINE_TAPS_MAX; i++)
 		cr_expect_eq(taps[i], -1);
@@ -267,4 +267,51 @@ Test(delay_line, quantile_is_an_upper_bound)
 	cr_expect_eq(delay_histogram_quantile(buckets, 1.0), 2048 * NS_PER_US);
 	memset(buckets, 0, sizeof(buckets));
 	cr_expect_eq(delay_histogram_quantile(buckets, 0.5), 0);
+}
+
+/* By the number of the frame: shaped, passed, dropped, answered. */
+static enum frame_verdict judge_by_number(void *data, const uint8_t *frame, size_t length,
+	uint8_t *answer, size_t *ret_length)
+{
+	uint32_t number;
+
+	(void)data;
+	memcpy(&number, frame + FRAME_HEADER_SIZE + 14, sizeof(number));
+	memcpy(answer, frame, length);
+	answer[FRAME_HEADER_SIZE + 14] = 99;
+	*ret_length = length;
+	return (enum frame_verdict)(number % 4);
+}
+
+Test(delay_line, a_filter_decides)
+{
+	const struct delay_shape shape = {.delay_ns = 100 * MS, .limit_bytes = LIMIT};
+	struct delay_filter filter = {.judge = judge_by_number, .answer_lanes = {[1] = 0}};
+	_cleanup_err_ struct err *err = NULL;
+	struct delay_counts c;
+	int taps[2];
+
+	for (unsigned i = 0; i < 2; i++) {
+		int pair[2];
+
+		cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+		ends[i] = pair[0];
+		taps[i] = pair[1];
+	}
+	cr_assert_eq(delay_line_new(&shape, &filter, taps, 2, &line, &err), 0, "%s", err_text(err));
+	for (uint32_t number = 0; number < 4; number++)
+		send_frame(ends[1], number, FRAME_BYTES);
+	cr_expect_eq(receive_frame(ends[1], 5000), FRAME_PASS, "past the one that is held");
+	cr_expect_eq(receive_frame(ends[0], 5000), 99, "the answer comes out of the other TAP");
+	cr_expect_eq(receive_frame(ends[1], 5000), FRAME_SHAPE);
+	cr_expect_eq(receive_frame(ends[1], 50), -1, "one is dropped");
+	c = counts_when(4);
+	cr_expect_eq(c.frames, 4);
+	cr_expect_geq(c.delay_min_ns, 100 * MS);
+	send_frame(ends[1], FRAME_DROP, FRAME_BYTES);
+	delay_line_open_up(line);
+	usleep(100000);
+	send_frame(ends[1], FRAME_DROP, FRAME_BYTES);
+	cr_expect_eq(receive_frame(ends[1], 5000), FRAME_DROP, "opened up, all passes");
+	close_line(2);
 }
