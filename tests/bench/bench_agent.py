@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import time
+import uuid
 
 from benchlib import (CLIENT_ADDRESS, Agent, Api, Spawn, Table, Target, fault, median, ms, program, quantile,
                       scratch)
@@ -49,9 +50,9 @@ def idle(short):
     seconds = 3 if short else 30
     table = Table("The agent while nothing is asked of it",
                   ["", "RSS", "PSS", "goal", f"wake-ups in {seconds} s", "CPU time in that", "goal"])
-    with scratch("bench") as folder, Agent(folder) as agent, Target(folder, "benchi") as target, \
-            Api(agent.socket) as api:
+    with scratch("bench") as folder, Agent(folder) as agent, Target(folder, "benchi") as target:
         quiet(table, "just started", agent.pid, seconds, ("< 10 MB", "0"))
+        api = Api(agent.socket).connect()
         for _ in range(20):
             api.call("GET", "/v1/instances")
             with fault(api, target, "net-partition", peers=["all"]):
@@ -61,11 +62,13 @@ def idle(short):
         api.close()
         time.sleep(1)
         quiet(table, "after 20 partitions and 20 shapes", agent.pid, seconds, ("< 10 MB", "0"))
+        # A lease is renewed by nobody meanwhile: fault() asks for a minute of it.
         api.connect()
         with fault(api, target, "net-partition", peers=[f"{CLIENT_ADDRESS}/32"]):
             quiet(table, "with a net-partition active", agent.pid, seconds)
         with fault(api, target, "net-shape", peers=[f"{CLIENT_ADDRESS}/32"], delay="20ms"):
             quiet(table, "with a net-shape active and no traffic", agent.pid, seconds)
+        api.close()
         beside = subprocess.Popen(["/usr/bin/python3", "-c", MINIMAL % f"{folder}/beside.sock"])
         time.sleep(1)
         quiet(table, "beside it: python3 with a bare HTTP server on a unix socket", beside.pid, seconds)
@@ -110,28 +113,48 @@ class Servers:
             p.wait(20)
 
 
-def scanned(api, request, wanted, rounds):
-    """ns of each scan, once all the servers are seen."""
+def seen(api, wanted):
+    """How many instances there are on the machine, once all of these servers are among them."""
     end = time.monotonic() + 20
-    while sum(i["name"].startswith("pjbench") for i in api.call("GET", "/v1/instances")["instances"]) < wanted:
+    while True:
+        names = [i["name"] for i in api.call("GET", "/v1/instances")["instances"]]
+        if sum(n.startswith("pjbench") for n in names) >= wanted:
+            return len(names)
         if time.monotonic() > end:
-            raise RuntimeError(f"not all of {wanted} servers are seen")
+            raise RuntimeError(f"of {wanted} servers only these are seen: {', '.join(names)}")
         time.sleep(0.1)
-    return [api.exchange(request)[0] for _ in range(rounds)]
 
 
-def processes():
-    return sum(name.isdigit() for name in os.listdir("/proc"))
+def search(api):
+    """ns to look for an instance that is not there: what arming looks through, and nothing else."""
+    body = {"experiment": f"bench-{uuid.uuid4().hex[:10]}", "run": "bench", "fault": "net-partition",
+            "instance": "pjbench/none", "params": {"peers": ["all"]}, "duration_ms": 1000, "lease_ms": 1000}
+    ns, raw = api.exchange(api.request("POST", "/v1/experiments", body))
+    if not raw.startswith(b"HTTP/1.1 404"):
+        raise RuntimeError(f"not refused: {raw[:200]}")
+    return ns
+
+
+def tables_of_connections(pid):
+    """ns to read what the kernel says of one network namespace's TCP connections."""
+    start = time.monotonic_ns()
+    for name in ("tcp", "tcp6"):
+        with open(f"/proc/{pid}/net/{name}", "rb") as f:
+            f.read()
+    return time.monotonic_ns() - start
 
 
 def scan(short):
-    rounds = 20 if short else 200
-    table = Table("Looking for instances (GET /v1/instances, warm connection)",
-                  ["PostgreSQL servers", "processes on the machine", "p50", "p99", "ps -ef, p50",
-                   "of ps -ef (p50)"])
+    rounds = 10 if short else 50
+    table = Table("Looking for instances",
+                  ["PostgreSQL servers on the machine", "processes", "GET /v1/instances, p50", "p99",
+                   "arm's search, p50", "p99", "ps -ef, p50", "arm's search / ps -ef", "one namespace's tcp and tcp6, p50"])
     with scratch("bench") as folder, Agent(folder) as agent, Api(agent.socket) as api, Spawn() as spawn, \
             scratch("bench-servers") as home, Servers(home) as servers:
         request = api.request("GET", "/v1/instances")
+        # sh: its output is thrown away.
+        with open(f"{home}/ps", "w") as f:
+            f.write("exec ps -ef >/dev/null\n")
         sleepers = []
         try:
             for count, others in ((1, 0), (3, 0), (10, 0), (10, 500)):
@@ -139,23 +162,19 @@ def scan(short):
                 while len(sleepers) < others:
                     sleepers.append(subprocess.Popen(["sleep", "600"]))
                 time.sleep(1)
-                found = scanned(api, request, count, rounds)
-                ps = [spawn.run(f"{program('sh')} {home}/ps") for _ in range(rounds)] \
-                    if write_ps(home) else []
-                table.row(count, processes(), ms(median(found)), ms(quantile(found, 0.99)),
-                          ms(median(ps)), f"{median(found) / median(ps):.2f}")
+                instances, running = seen(api, count), sum(n.isdigit() for n in os.listdir("/proc"))
+                rows = [(api.exchange(request)[0], search(api), spawn.run(f"{program('sh')} {home}/ps"),
+                         tables_of_connections(servers.processes[0].pid)) for _ in range(rounds)]
+                found, looked, ps, tables = zip(*rows)
+                table.row(instances, running, ms(median(found)), ms(quantile(found, 0.99)),
+                          ms(median(looked)), ms(quantile(looked, 0.99)), ms(median(ps)),
+                          f"{median(looked) / median(ps):.2f}", ms(median(tables)))
         finally:
             for p in sleepers:
                 p.kill()
             for p in sleepers:
                 p.wait()
-    table.note(f"{rounds} scans. Nothing is cached: each scan reads /proc anew. ps is started by sh with its output "
-               "thrown away.")
+    table.note(f"{rounds} rounds of all. Nothing is cached: each scan reads /proc anew. GET /v1/instances also "
+               "reads each network namespace's table of connections, for `dcs`; arming does not. ps is started "
+               "by sh, its output thrown away.")
     return [table]
-
-
-def write_ps(folder):
-    """`exec` and a redirection in one line: the time of a shell's start is in it."""
-    with open(f"{folder}/ps", "w") as f:
-        f.write("exec ps -ef >/dev/null\n")
-    return True
