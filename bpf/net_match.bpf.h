@@ -160,6 +160,12 @@ static __always_inline int net_parse(struct __sk_buff *skb, struct net_packet *p
 	if (r)
 		return r;
 	p->remote.length = 128;
+	return 0;
+}
+
+/* Only once a rule may match: most frames of a bystander are told by their address alone. */
+static __always_inline void net_parse_ports(struct __sk_buff *skb, struct net_packet *p)
+{
 	if (!p->later_fragment && (p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP ||
 		p->protocol == IPPROTO_SCTP || p->protocol == IPPROTO_DCCP)) {
 		__u16 ports[2];
@@ -170,7 +176,6 @@ static __always_inline int net_parse(struct __sk_buff *skb, struct net_packet *p
 			p->has_ports = true;
 		}
 	}
-	return 0;
 }
 
 static __always_inline bool net_rule_matches(const volatile struct net_rule *rule,
@@ -211,12 +216,16 @@ __noinline int net_match_from(const struct net_packet *p, __u32 i)
 	return -1;
 }
 
-/* Label of the first rule that matches, most specific prefix first; -1: none. */
-static __always_inline int net_match(const struct net_packet *p)
+/* Label of the first rule that matches, most specific prefix first; -1: none. The ports of *p are
+ * known only after a prefix did match. */
+static __always_inline int net_match(struct __sk_buff *skb, struct net_packet *p)
 {
 	const __u32 *first = bpf_map_lookup_elem(&net_prefixes, &p->remote);
 
-	return first ? net_match_from(p, *first) : -1;
+	if (!first)
+		return -1;
+	net_parse_ports(skb, p);
+	return net_match_from(p, *first);
 }
 
 /* Loses the frame as a cut cable does. A plain drop on the way out would be reported to the sender

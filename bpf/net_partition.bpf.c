@@ -54,7 +54,7 @@ static __always_inline int partition(struct __sk_buff *skb, enum net_direction d
 
 	if (!until || skb->mark == NET_MARK_REPLY || net_parse(skb, &p, direction))
 		return TCX_VERDICT_NEXT;
-	label = net_match(&p);
+	label = net_match(skb, &p);
 	if (label < 0 || bpf_ktime_get_boot_ns() >= until || is_spared(skb))
 		return TCX_VERDICT_NEXT;
 	count(skb, label, direction);

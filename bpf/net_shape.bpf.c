@@ -42,7 +42,7 @@ static __always_inline int take(struct __sk_buff *skb, enum net_direction direct
 
 	if (!until || net_released_past(skb, position) || net_parse(skb, &p, direction))
 		return TCX_VERDICT_NEXT;
-	label = net_match(&p);
+	label = net_match(skb, &p);
 	if (label < 0 || bpf_ktime_get_boot_ns() >= until)
 		return TCX_VERDICT_NEXT;
 	for (__u32 i = 0; i < NET_SHAPE_LANES_MAX && i < n_lanes; i++) {

@@ -54,13 +54,15 @@ def programs(short):
     transaction takes: of little meaning where the machine is loaded, so the fastest round counts."""
     rounds, length = (2, 500) if short else (10, 1000)
     table = Table("A program that does not match, by the kernel's own count (BPF_ENABLE_STATS)",
-                  ["fault", "traffic", "frames", "a frame, fastest round", "a frame, median round",
-                   "a transaction meanwhile, fastest", "share of it (2 frames, fastest)", "goal"])
+                  ["fault", "frames", "a frame, fastest round", "median round",
+                   "two frames, of a transaction", "less what counting takes", "goal"])
+    found, bare = [], []
     with scratch("bench") as folder, Agent(folder) as agent, Target(folder, "benchp") as target, \
             Api(agent.socket) as api, Traffic(target, pin=True) as traffic:
-        for name, params in (("net-partition", {}), ("net-shape", {"delay": "20ms"})):
-            bare = [traffic.rr(length) for _ in range(rounds)]
-            with fault(api, target, name, peers=[OTHERS], **params), statistics():
+        for name, fired, params in (("net-partition", False, {}), ("net-partition", True, {}),
+                                    ("net-shape", True, {"delay": "20ms"})):
+            bare += [traffic.rr(length) for _ in range(rounds)]
+            with fault(api, target, name, fired, peers=[OTHERS], **params), statistics():
                 each, frames = [], 0
                 for _ in range(rounds):
                     before = run_times(agent.pid)
@@ -68,12 +70,15 @@ def programs(short):
                     counts = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(before, run_times(agent.pid))]
                     frames += sum(n for _, n in counts)
                     each.append(sum(ns for ns, _ in counts) / sum(n for _, n in counts))
-            transaction = 1e9 / max(bare)
-            table.row(f"{name} of others", "1-byte transactions", frames, f"{min(each):.0f} ns",
-                      f"{median(each):.0f} ns", f"{transaction / 1000:.1f} us",
-                      f"{2 * min(each) / transaction:.1%}", "< 2 %")
-    table.note("A transaction is one frame in and one out. The kernel's count includes the reading of its clock "
-               "at both ends of each run. The transaction was timed without a fault.")
+            found.append((f"{name} of others{'' if fired else ', armed and not fired'}", frames, each))
+    transaction, counting = 1e9 / max(bare), min(found[0][2])
+    for name, frames, each in found:
+        table.row(name, frames, f"{min(each):.0f} ns", f"{median(each):.0f} ns",
+                  f"{2 * min(each) / transaction:.1%}", f"{2 * (min(each) - counting) / transaction:.1%}",
+                  "" if each is found[0][2] else "< 2 %")
+    table.note(f"A transaction is one frame in and one out, and took {transaction / 1000:.1f} us without a fault "
+               "(fastest round). The kernel's count includes the reading of its clock at both ends of each run; "
+               "that is nearly all of the first row, whose program returns at once.")
     return table
 
 

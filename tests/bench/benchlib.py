@@ -158,13 +158,14 @@ def experiment_of(target, fault, **params):
 
 
 @contextlib.contextmanager
-def fault(api, target, name, **params):
-    """Active within; yields a function that gives the experiment as it is now."""
+def fault(api, target, name, fired=True, **params):
+    """Active (or armed) within; yields a function that gives the experiment as it is now."""
     body = experiment_of(target, name, **params)
     path = f"/v1/experiments/{body['experiment']}"
     api.call("POST", "/v1/experiments", body)
     try:
-        api.call("POST", path + "/fire")
+        if fired:
+            api.call("POST", path + "/fire")
         yield lambda: api.call("GET", path)
     finally:
         api.call("POST", path + "/revert")
