@@ -151,6 +151,10 @@ static int inject(struct run *r, int *ret_code, struct err **err)
 		run_collect(r);
 		left = run_count_left(r);
 	}
+	for (size_t i = 0; i < r->record->n_faults; i++)
+		if (r->record->faults[i].fired_ns && !r->record->faults[i].hits && !r->options->json)
+			printf("%s hit nothing: was there anything for it to hit?\n",
+				r->record->faults[i].fault);
 	if (r->options->json)
 		print_json(r);
 	*ret_code = left ? EXIT_STUCK : r->abort_why ? EXIT_ABORTED : EXIT_PASSED;

@@ -65,6 +65,26 @@ static int status(const struct options *o, struct err **err)
 	return r;
 }
 
+static int without_agent(const struct options *o)
+{
+	_cleanup_err_ struct err *err = NULL;
+	size_t left = 0;
+
+	if (local_agent_journal(&left, &err) < 0)
+		return cli_fail(err);
+	if (o->session.json)
+		puts("[]");
+	else if (!left)
+		puts("No agent runs here, so no experiment is under way.");
+	if (!left)
+		return EXIT_PASSED;
+	fprintf(stderr,
+		"pgjolt: no agent runs here, but the journal of a dead one holds %zu fault%s: "
+		"`pgjolt-agent revert-all` undoes what is left of them\n",
+		left, left == 1 ? "" : "s");
+	return EXIT_STUCK;
+}
+
 static int run(const struct cli_verb *verb, int argc, char **argv)
 {
 	struct options o = {0};
@@ -80,7 +100,7 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 		r = status(&o, &err);
 		/* No agent, no fault: what a fault lives in is its agent. */
 		if (r == -ESRCH && !o.session.agents) {
-			puts(o.session.json ? "[]" : "No agent runs here, so no experiment is under way.");
+			code = without_agent(&o);
 		} else if (r < 0) {
 			code = cli_fail(err);
 		}

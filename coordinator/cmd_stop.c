@@ -78,6 +78,24 @@ static int report(const struct options *o, size_t left)
 	return EXIT_STUCK;
 }
 
+/* What a fault is held by went with its agent; the journal has the rest, and a new agent reverts it. */
+static int without_agent(const struct options *o)
+{
+	_cleanup_err_ struct err *err = NULL;
+	struct local_agent *agent = NULL;
+	size_t left = 0;
+	int r = local_agent_journal(&left, &err);
+
+	if (r >= 0 && left) {
+		r = local_agent_ensure(AGENT_SOCKET_DEFAULT, &agent, &err);
+		if (r >= 0)
+			local_agent_stop(agent);
+		if (r >= 0)
+			r = local_agent_journal(&left, &err);
+	}
+	return r < 0 ? cli_fail(err) : report(o, left);
+}
+
 static int run(const struct cli_verb *verb, int argc, char **argv)
 {
 	struct options o = {0};
@@ -93,7 +111,7 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	} else {
 		r = stop(&o, ids, &left, &err);
 		if (r == -ESRCH && o.all && !o.session.agents)
-			code = report(&o, 0);
+			code = without_agent(&o);
 		else
 			code = r < 0 ? cli_fail(err) : report(&o, left);
 	}

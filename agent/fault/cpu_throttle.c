@@ -93,7 +93,7 @@ static int read_limit(struct throttle *x, uint64_t *ret_quota, struct err **err)
 
 static int choose_quota(struct throttle *x, uint64_t ppm, struct err **err)
 {
-	uint64_t now;
+	uint64_t now = 0;
 	int r;
 
 	r = read_limit(x, &now, err);

@@ -1,5 +1,6 @@
 #include "agentlink/local_agent.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -254,4 +255,24 @@ int local_agent_stop(struct local_agent *a)
 int local_agent_pidfd(const struct local_agent *a)
 {
 	return a ? a->pidfd : -1;
+}
+
+int local_agent_journal(size_t *ret_count, struct err **err)
+{
+	static const char folder[] = "/var/lib/pgjolt/journal";
+	DIR *d = opendir(folder);
+	struct dirent *entry;
+	size_t count = 0;
+
+	if (!d && errno != ENOENT)
+		return err_errno(err, errno, "no agent runs here, and its journal %s cannot be read", folder);
+	while (d && (entry = readdir(d))) {
+		const char *dot = strrchr(entry->d_name, '.');
+
+		count += dot && (strcmp(dot, ".json") == 0 || strcmp(dot, ".bad") == 0);
+	}
+	if (d)
+		closedir(d);
+	*ret_count = count;
+	return 0;
 }

@@ -15,6 +15,8 @@ int local_agent_answers(const char *socket_path, bool *ret, struct err **err);
 int local_agent_ensure(const char *socket_path, struct local_agent **ret, struct err **err);
 /* One that nobody else sees, on a socket and a journal of its own: to ask, not to inject. */
 int local_agent_private(struct local_agent **ret, struct err **err);
+/* How many faults of a dead agent the default journal holds. -EACCES: not for us to read. */
+int local_agent_journal(size_t *ret_count, struct err **err);
 /* Of a private one; NULL: the default. Borrowed. */
 const char *local_agent_socket(const struct local_agent *a);
 /* Lets it live on: it leaves by itself when we have ended and nobody else uses it. */

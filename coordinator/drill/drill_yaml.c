@@ -115,13 +115,32 @@ static const struct yaml_key step_table[] = {
 	{"steps", false, keep_steps},	      {NULL, false, NULL},
 };
 
+/* The value that the words are about ("FAULT: NAME: ..."), else the whole. */
+static yaml_node_t *param_node(struct yaml_tree *t, yaml_node_t *n, const struct fault_spec *fault,
+	struct err **err)
+{
+	const char *text = err ? err_text(*err) : "";
+	size_t skip = strlen(fault->name) + 2;
+
+	if (n->type != YAML_MAPPING_NODE || strlen(text) <= skip)
+		return n;
+	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
+		yaml_node_t *key = yaml_document_get_node(&t->document, p->key);
+		const char *name = (const char *)key->data.scalar.value;
+
+		if (strncmp(text + skip, name, strlen(name)) == 0 && text[skip + strlen(name)] == ':')
+			return yaml_document_get_node(&t->document, p->value);
+	}
+	return n;
+}
+
 /* Peers are names until the run resolves them; all else is checked and made canonical now. */
 static int check_params(struct yaml_tree *t, yaml_node_t *n, struct step *s, struct err **err)
 {
 	_cleanup_(params_freep) struct params *params = NULL;
 
 	if (params_from_json_unresolved(s->fault, s->params, &params, err) < 0)
-		return yaml_wrap(t, n, err);
+		return yaml_wrap(t, param_node(t, n, s->fault, err), err);
 	cJSON_Delete(s->params);
 	s->params = params_to_json(params);
 	return 0;

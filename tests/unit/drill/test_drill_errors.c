@@ -108,9 +108,9 @@ Test(drill_errors, injections)
 	refused(HEAD "steps:\n  - inject: net-partition\n    target: primary\n    for: 1us\n",
 		"t.yaml:6:10: \"for\" must be at least 1ms");
 	refused(HEAD INJECT "    params: [peers]\n", "t.yaml:7:13: expected parameters as a mapping");
-	refused(HEAD INJECT "    params: {peers: all, percent: 150%}\n", "t.yaml:7:13: ");
+	refused(HEAD INJECT "    params: {peers: all, percent: 150%}\n", "t.yaml:7:35: net-partition: percent: ");
 	refused(HEAD INJECT "    params: {peers: all, colour: red}\n", "t.yaml:7:13: ");
-	refused(HEAD INJECT "    params: {peers: 10.0.0.1/99}\n", "t.yaml:7:13: ");
+	refused(HEAD INJECT "    params: {peers: 10.0.0.1/99}\n", "t.yaml:7:21: net-partition: peers: ");
 	refused(HEAD INJECT "    params: {peers: {a: b}}\n",
 		"t.yaml:7:21: expected a parameter's value, found a mapping");
 	refused(HEAD INJECT "    params: {peers: all, peers: all}\n",
