@@ -22,6 +22,9 @@ static const struct fault_spec *const faults[] = {
 	&fault_disk_error,
 	&fault_disk_throttle,
 	&fault_cpu_throttle,
+	&fault_cpu_stress,
+	&fault_mem_stress,
+	&fault_disk_stress,
 	&fault_disk_fill,
 	NULL,
 };

@@ -51,6 +51,9 @@ extern const struct fault_spec fault_disk_latency;
 extern const struct fault_spec fault_disk_error;
 extern const struct fault_spec fault_disk_throttle;
 extern const struct fault_spec fault_cpu_throttle;
+extern const struct fault_spec fault_cpu_stress;
+extern const struct fault_spec fault_mem_stress;
+extern const struct fault_spec fault_disk_stress;
 extern const struct fault_spec fault_disk_fill;
 
 /* NULL-terminated, in the order that help prints them. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "core/cleanup.h"
+#include "hold/worker.h"
 #include "instance/describe.h"
 #include "instance/instance.h"
 #include "instance/process_kind.h"
@@ -52,7 +53,7 @@ static int tree_ids(const struct proc_id *postmaster, struct proc_id **ret, size
 
 bool proc_is_worker(const struct proc_stat *s)
 {
-	return s->ppid == getpid() && strcmp(s->comm, PROC_WORKER_NAME) == 0;
+	return s->ppid == getpid() && strcmp(s->comm, WORKER_NAME) == 0;
 }
 
 static bool is_worker(pid_t pid)

@@ -36,7 +36,6 @@ int proc_choose_group(const struct proc_id *postmaster, const char *cluster, con
 
 /* Workers of stress faults are the agent's children, in an instance's group on purpose. They are of no
  * concern to those who act on the instance's processes. */
-#define PROC_WORKER_NAME "pgjolt-stress"
 bool proc_is_worker(const struct proc_stat *s);
 
 /* The same check alone, for the folder of a group in any hierarchy (cgroup_folder()): cgroup is its

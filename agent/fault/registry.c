@@ -14,6 +14,9 @@ extern const struct fault_driver driver_disk_latency;
 extern const struct fault_driver driver_disk_error;
 extern const struct fault_driver driver_disk_throttle;
 extern const struct fault_driver driver_cpu_throttle;
+extern const struct fault_driver driver_cpu_stress;
+extern const struct fault_driver driver_mem_stress;
+extern const struct fault_driver driver_disk_stress;
 extern const struct fault_driver driver_disk_fill;
 
 static const struct fault_driver *const drivers[] = {
@@ -28,6 +31,9 @@ static const struct fault_driver *const drivers[] = {
 	&driver_disk_error,
 	&driver_disk_throttle,
 	&driver_cpu_throttle,
+	&driver_cpu_stress,
+	&driver_mem_stress,
+	&driver_disk_stress,
 	&driver_disk_fill,
 	NULL,
 };

@@ -52,6 +52,21 @@ def disk_is_full(target):
     return s.f_bavail * s.f_frsize < 24 << 20
 
 
+def has_busy_worker(target):
+    """seen: a process of a stress fault that has begun."""
+    for pid in target.pids():
+        try:
+            with open(f"/proc/{pid}/comm") as f:
+                ours = f.read() == "pgjolt-stress\n"
+            with open(f"/proc/{pid}/stat") as f:
+                words = f.read().rsplit(")", 1)[1].split()
+            if ours and words[0] not in "ZX" and int(words[11]) + int(words[12]) > 1:
+                return True
+        except OSError:
+            pass
+    return False
+
+
 # name: fault, parameters, what a killed agent leaves (skewed: until the deadline), points of the
 # driver's own. waits: there a process that forks waits for the agent, its tracer, which only this
 # test keeps stopped. seen: how to see from outside whether the fault is in effect, where it is
@@ -108,6 +123,15 @@ FAULTS = {
     "disk-fill": dict(
         fault="disk-fill", params={"leave": "16MiB"}, leaves="nothing", seen=disk_is_full,
         before=["opening", "opened", "before-fire"], during=["before-release"], after=["freed"]),
+    "cpu-stress": dict(
+        fault="cpu-stress", params={"workers": 2}, leaves="nothing", seen=has_busy_worker,
+        before=["forking", "forked", "before-fire"], during=[], after=["ended"]),
+    "mem-stress": dict(
+        fault="mem-stress", params={"bytes": "128MiB"}, leaves="nothing", seen=has_busy_worker,
+        before=["forking", "forked", "before-fire"], during=[], after=["ended"]),
+    "disk-stress": dict(
+        fault="disk-stress", params={"size": "32MiB"}, leaves="nothing", seen=has_busy_worker,
+        before=["forking", "forked", "before-fire"], during=[], after=["ended"]),
     "cpu-throttle": dict(
         fault="cpu-throttle", params={"quota": "50%"}, leaves="frozen",
         seen=either(("", "cpu.max", "50000 "), ("cpu", "cpu.cfs_quota_us", "50000")),

@@ -1,0 +1,100 @@
+/* cpu-stress: workers in the instance's control groups that use processor time. Held: they end with the
+ * agent. */
+#include <errno.h>
+#include <string.h>
+#include "core/cleanup.h"
+#include "core/clock.h"
+#include "core/json.h"
+#include "fault/fault.h"
+#include "fault/stress.h"
+#include "hold/load.h"
+
+#define FAULT "cpu-stress"
+
+static const struct stress_controller controller = {"cpu", "cpu.weight", "cpu.shares", false};
+
+static void state_free(struct stress *s)
+{
+	stress_done(s);
+	free(s);
+}
+DEFINE_CLEANUP(struct stress, state_free)
+
+static int probe(const struct node *node, struct support *ret, struct err **err)
+{
+	(void)node;
+	return stress_probe(ret, err);
+}
+
+static int arm(struct fault *f, struct undo *ret, struct err **err)
+{
+	_cleanup_(state_freep) struct stress *s = calloc(1, sizeof(*s));
+	const struct load_cpu load = {.share_ppm = params_number(f->params, "load")};
+	const struct worker_job job = {
+		.count = params_number(f->params, "workers"),
+		.fd = -1,
+		.run = load_cpu,
+		.argument = &load,
+	};
+	_cleanup_strv_ char **folders = NULL;
+	int r;
+
+	if (!s)
+		return err_errno(err, ENOMEM, "arm " FAULT);
+	r = stress_groups(s, f->instance, &controller, &folders, err);
+	if (r >= 0)
+		r = stress_start(s, f, &job, folders, ret, err);
+	if (r < 0)
+		return r;
+	f->state = steal_ptr(s);
+	f->mechanism = "worker processes";
+	f->lifetime = LIFETIME_HELD;
+	return 0;
+}
+
+static int fire(struct fault *f, struct err **err)
+{
+	(void)err;
+	stress_fire(f->state, f);
+	return 0;
+}
+
+static int observe(const struct fault *f, struct evidence *ret, struct err **err)
+{
+	const struct stress *s = f->state;
+	struct stress_sum sum;
+
+	(void)err;
+	ret->detail = json_object();
+	stress_observe(s, &sum, ret->detail);
+	ret->hits = sum.operations;
+	json_add_string(ret->detail, "group", s->group.folder);
+	json_add_ms(ret->detail, "cpu_ms", sum.cpu_ns);
+	json_add_double(ret->detail, "processors",
+		sum.elapsed_ns ? (double)sum.cpu_ns / (double)sum.elapsed_ns : 0);
+	return 0;
+}
+
+static void release(struct fault *f)
+{
+	state_free(f->state);
+	f->state = NULL;
+	node_point(f->node, FAULT, "ended");
+}
+
+static bool target_is_gone(const struct fault *f)
+{
+	return group_is_deserted(f->instance->cgroup);
+}
+
+const struct fault_driver driver_cpu_stress = {
+	.spec = &fault_cpu_stress,
+	.probe = probe,
+	.arm = arm,
+	.fire = fire,
+	.observe = observe,
+	.release = release,
+	.revert = stress_revert,
+	.verify_clean = stress_verify,
+	.target_is_gone = target_is_gone,
+};

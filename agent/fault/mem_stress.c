@@ -1,0 +1,279 @@
+/*
+ * mem-stress: a worker in the instance's control groups that takes memory; with oom until the kernel
+ * kills a process of the instance. Held: the memory is the worker's, and it ends with the agent.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "core/cleanup.h"
+#include "core/clock.h"
+#include "core/json.h"
+#include "fault/fault.h"
+#include "fault/group_setting.h"
+#include "fault/stress.h"
+#include "hold/load.h"
+#include "kernel/proc.h"
+
+#define FAULT	      "mem-stress"
+#define MARGIN_LEAST  (8UL << 20)
+#define NODE_SHARE    2		/* without a limit, at most 1/2 of what the node has left */
+#define V1_NO_LIMIT   (1ULL << 60)
+#define FOLDERS_MAX   32
+
+static const struct stress_controller controller = {"memory", "memory.max", "memory.limit_in_bytes", true};
+
+struct mem {
+	struct stress stress;
+	struct load_memory load;
+	int fd;			/* for the worker: load.h */
+	uint64_t kills_before;
+};
+
+static void mem_free(struct mem *x)
+{
+	stress_done(&x->stress);
+	closep(&x->fd);
+	free(x);
+}
+DEFINE_CLEANUP(struct mem, mem_free)
+
+static int probe(const struct node *node, struct support *ret, struct err **err)
+{
+	_cleanup_err_ struct err *why = NULL;
+	const char *mechanism;
+	int r;
+
+	(void)node;
+	r = group_controller_probe(controller.name, controller.v2_file, controller.v1_file, &mechanism, &why);
+	if (r >= 0)
+		return stress_probe(ret, err);
+	ret->reason = strdup(err_text(why));
+	return 0;
+}
+
+static int read_limit(const char *folder, bool v2, uint64_t *ret, struct err **err)
+{
+	_cleanup_free_ char *text = NULL;
+	uint64_t n;
+	int r;
+
+	r = group_setting_read(folder, v2 ? controller.v2_file : controller.v1_file, NULL, NULL, &text, err);
+	if (r < 0)
+		return r;
+	n = text[0] == 'm' ? UINT64_MAX : strtoull(text, NULL, 10);
+	*ret = n >= V1_NO_LIMIT ? UINT64_MAX : n;
+	return 0;
+}
+
+/* A pod's limit may be on a group above the container's: the least counts. */
+static int find_limit(struct mem *x, struct err **err)
+{
+	_cleanup_free_ char *folder = strdup(x->stress.group.folder);
+	size_t above = strlen(x->stress.group.folder) - strlen(x->stress.group.path);
+	int r;
+
+	if (!folder)
+		return err_errno(err, ENOMEM, "find the memory limit");
+	r = read_limit(folder, x->stress.group.v2, &x->load.limit_bytes, err);
+	for (int i = 0; r >= 0 && i < FOLDERS_MAX; i++) {
+		char *slash = strrchr(folder, '/');
+		uint64_t limit;
+
+		if (!slash || (size_t)(slash - folder) <= above)
+			break;
+		*slash = '\0';
+		if (read_limit(folder, x->stress.group.v2, &limit, NULL) >= 0 && limit < x->load.limit_bytes)
+			x->load.limit_bytes = limit;
+	}
+	return r;
+}
+
+static int node_has_left(uint64_t *ret, struct err **err)
+{
+	_cleanup_fclose_ FILE *f = fopen("/proc/meminfo", "re");
+	char line[128];
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %" SCNu64 " kB", ret) == 1) {
+			*ret *= 1024;
+			return 0;
+		}
+	return err_set(err, EIO, "/proc/meminfo does not tell what is available");
+}
+
+static int how_much(struct mem *x, const struct params *p, struct err **err)
+{
+	bool has_limit;
+	uint64_t left;
+	int r;
+
+	r = find_limit(x, err);
+	if (r >= 0)
+		r = node_has_left(&left, err);
+	if (r < 0)
+		return r;
+	has_limit = x->load.limit_bytes != UINT64_MAX;
+	x->load.oom = params_number(p, "oom");
+	x->load.rate_bytes_per_s = params_number(p, "rate");
+	x->load.bytes = params_number(p, "bytes");
+	if (!has_limit && (x->load.oom || params_is_set(p, "percent")))
+		return err_set(err, EOPNOTSUPP,
+			"%s: the instance has no memory limit (%s), so there is no %s",
+			params_is_set(p, "percent") ? "percent" : "oom", x->stress.group.folder,
+			params_is_set(p, "percent") ? "share of it" : "running out of it");
+	if (params_is_set(p, "percent"))
+		x->load.bytes = (uint64_t)((unsigned __int128)x->load.limit_bytes *
+					   params_number(p, "percent") / 1000000);
+	x->load.bytes += -x->load.bytes & 4095;		/* whole pages */
+	x->load.margin_bytes = has_limit && x->load.limit_bytes / 16 > MARGIN_LEAST ?
+				       x->load.limit_bytes / 16 : MARGIN_LEAST;
+	if (x->load.bytes > left / NODE_SHARE)
+		return err_set(err, EPERM,
+			"%" PRIu64 " bytes: the node has %" PRIu64 " left, and half of that is the most",
+			x->load.bytes, left);
+	return 0;
+}
+
+/* Where "oom_kill N" is: memory.events, or memory.oom_control in v1. */
+static const char *kills_file(const struct mem *x)
+{
+	return x->stress.group.v2 ? "memory.events" : "memory.oom_control";
+}
+
+static int read_kills(const struct mem *x, uint64_t *ret, struct err **err)
+{
+	_cleanup_free_ char *text = NULL;
+	int r;
+
+	r = group_setting_read(x->stress.group.folder, kills_file(x), "oom_kill", "0", &text, err);
+	if (r >= 0)
+		*ret = strtoull(text, NULL, 10);
+	return r;
+}
+
+/* v1 can be told to let processes wait for ever instead. */
+static int refuse_no_killer(const struct mem *x, struct err **err)
+{
+	_cleanup_free_ char *text = NULL;
+	int r;
+
+	if (!x->load.oom || x->stress.group.v2)
+		return 0;
+	r = group_setting_read(x->stress.group.folder, "memory.oom_control", "oom_kill_disable", "0", &text,
+		err);
+	if (r >= 0 && strcmp(text, "0") != 0)
+		r = err_set(err, EOPNOTSUPP, "oom: the kernel is told not to kill in %s (oom_kill_disable)",
+			x->stress.group.folder);
+	return r;
+}
+
+static int open_for_worker(struct mem *x, struct err **err)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (asprintf(&path, "%s/%s", x->stress.group.folder, x->load.oom ? kills_file(x) : "memory.stat") < 0) {
+		path = NULL;
+		return err_errno(err, ENOMEM, "arm " FAULT);
+	}
+	x->fd = open(path, O_RDONLY | O_CLOEXEC);
+	return x->fd < 0 ? err_errno(err, errno, "open %s", path) : 0;
+}
+
+static int arm(struct fault *f, struct undo *ret, struct err **err)
+{
+	_cleanup_(mem_freep) struct mem *x = calloc(1, sizeof(*x));
+	_cleanup_strv_ char **folders = NULL;
+	struct worker_job job = {.count = 1, .run = load_memory};
+	int r;
+
+	if (!x)
+		return err_errno(err, ENOMEM, "arm " FAULT);
+	x->fd = -1;
+	r = stress_groups(&x->stress, f->instance, &controller, &folders, err);
+	if (r >= 0)
+		r = how_much(x, f->params, err);
+	if (r >= 0)
+		r = refuse_no_killer(x, err);
+	if (r >= 0)
+		r = read_kills(x, &x->kills_before, err);
+	if (r >= 0)
+		r = open_for_worker(x, err);
+	if (r < 0)
+		return r;
+	job.fd = x->fd;
+	job.argument = &x->load;
+	/* Without oom the worker goes first if it comes to that; with oom never. */
+	job.oom_score_adj = x->load.oom ? "-1000" : "1000";
+	r = stress_start(&x->stress, f, &job, folders, ret, err);
+	if (r < 0)
+		return r;
+	closep(&x->fd);
+	x->fd = -1;
+	f->state = steal_ptr(x);
+	f->mechanism = "worker process";
+	f->lifetime = LIFETIME_HELD;
+	return 0;
+}
+
+static int fire(struct fault *f, struct err **err)
+{
+	struct mem *x = f->state;
+
+	(void)err;
+	stress_fire(&x->stress, f);
+	return 0;
+}
+
+static int observe(const struct fault *f, struct evidence *ret, struct err **err)
+{
+	const struct mem *x = f->state;
+	struct stress_sum sum;
+	uint64_t kills = x->kills_before;
+
+	(void)err;
+	/* A group that is gone has no file any more: what was seen is told without it. */
+	read_kills(x, &kills, NULL);
+	ret->detail = json_object();
+	stress_observe(&x->stress, &sum, ret->detail);
+	ret->hits = sum.operations;
+	json_add_string(ret->detail, "group", x->stress.group.folder);
+	if (x->load.limit_bytes == UINT64_MAX)
+		json_add_null(ret->detail, "limit_bytes");
+	else
+		json_add_uint(ret->detail, "limit_bytes", x->load.limit_bytes);
+	json_add_uint(ret->detail, "wanted_bytes", x->load.bytes);
+	json_add_uint(ret->detail, "held_bytes", sum.running ? sum.bytes : 0);
+	json_add_bool(ret->detail, "reached", sum.flags & LOAD_MEMORY_REACHED);
+	json_add_bool(ret->detail, "stopped_near_limit", sum.flags & LOAD_MEMORY_NARROW);
+	json_add_bool(ret->detail, "given_back_after_kill", sum.flags & LOAD_MEMORY_KILLED);
+	json_add_uint(ret->detail, "oom_kills", kills >= x->kills_before ? kills - x->kills_before : 0);
+	return 0;
+}
+
+static void release(struct fault *f)
+{
+	mem_free(f->state);
+	f->state = NULL;
+	node_point(f->node, FAULT, "ended");
+}
+
+static bool target_is_gone(const struct fault *f)
+{
+	return group_is_deserted(f->instance->cgroup);
+}
+
+const struct fault_driver driver_mem_stress = {
+	.spec = &fault_mem_stress,
+	.probe = probe,
+	.arm = arm,
+	.fire = fire,
+	.observe = observe,
+	.release = release,
+	.revert = stress_revert,
+	.verify_clean = stress_verify,
+	.target_is_gone = target_is_gone,
+};
