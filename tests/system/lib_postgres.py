@@ -1,4 +1,5 @@
 """Real PostgreSQL servers for tests: each with its own data, and if asked its own namespaces and cgroup."""
+import atexit
 import os
 import select
 import shutil
@@ -8,6 +9,8 @@ import tempfile
 import time
 
 PREFIX = f"pj-procs{os.getpid()}-"
+# Not that of another run of the tests: two instances of one name are told apart by their pids.
+CLUSTER = f"pjtest{os.getpid()}"
 
 
 def bin_dir():
@@ -95,13 +98,15 @@ class Session:
 class Server:
     """alone=True: pid, mount, uts and network namespaces and a cgroup of its own, as in a container."""
 
-    def __init__(self, name, port, alone=True, cluster="pjtest", settings=()):
+    def __init__(self, name, port, alone=True, cluster=CLUSTER, settings=()):
         self.name, self.port, self.alone, self.cluster = name, port, alone, cluster
         self.settings = list(settings)
         self.process = None
         self.cgroup = None
         self.name_on_command_line = True
         self.folder = tempfile.mkdtemp(prefix=PREFIX, dir="/tmp")
+        # Also when a test ends before its own clean-up is in place.
+        atexit.register(self.remove)
         self.data = f"{self.folder}/data"
         shutil.chown(self.folder, "postgres", "postgres")
         os.chmod(self.folder, 0o755)
@@ -191,8 +196,10 @@ class Server:
         self.process = None
 
     def remove(self):
+        if not os.path.isdir(self.folder):
+            return
         folder = cgroup_root() + self.cgroup if self.cgroup else None
-        if folder:
+        if folder and os.path.isdir(folder):
             with open(f"{folder}/cgroup.freeze", "w", encoding="ascii") as f:
                 f.write("0")
         self.stop()
@@ -200,6 +207,7 @@ class Server:
             def empty():
                 with open(f"{folder}/cgroup.procs", encoding="ascii") as f:
                     return not f.read()
-            wait_for(f"cgroup {self.cgroup} is empty", empty)
-            os.rmdir(folder)
+            if os.path.isdir(folder):
+                wait_for(f"cgroup {self.cgroup} is empty", empty)
+                os.rmdir(folder)
         shutil.rmtree(self.folder, ignore_errors=True)

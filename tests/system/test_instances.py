@@ -8,7 +8,7 @@ import time
 import traceback
 
 from lib_agent import Agent
-from lib_postgres import PREFIX, Server, bin_dir, cgroup_root, wait_for
+from lib_postgres import CLUSTER, PREFIX, Server, bin_dir, cgroup_root, wait_for
 
 HERE = os.path.basename(__file__)
 
@@ -37,7 +37,7 @@ def test_in_namespaces_of_its_own(world):
     assert i, world.agent.instances()
     with open(f"/proc/{server.postmaster}/stat", encoding="latin-1") as f:
         ticks = f.read().rsplit(")", 1)[1].split()[19]
-    assert i["name"] == "pjtest/pga" and i["cluster"] == "pjtest" and i["member"] == "pga", i
+    assert i["name"] == f"{CLUSTER}/pga" and i["cluster"] == CLUSTER and i["member"] == "pga", i
     assert i["node"] == "testnode" and i["role"] == "primary", i
     assert str(i["start_ticks"]) == ticks, (i, ticks)
     assert i["pgdata"] == server.data and i["waldir"] == server.data + "/pg_wal", i
@@ -46,7 +46,7 @@ def test_in_namespaces_of_its_own(world):
     assert i["host_network"] is False and i["port"] == 55451, i
     assert i["socket_dir"] == server.folder and i["version"].startswith("15"), i
     world.drop(server)
-    assert not [x for x in world.agent.instances() if x["name"] == "pjtest/pga"]
+    assert not [x for x in world.agent.instances() if x["name"] == f"{CLUSTER}/pga"]
 
 
 def test_plain(world):
