@@ -20,7 +20,7 @@ static void on_agent_event(const struct agent_event *event, void *data)
 		e->stale = true;
 	/* `pgjolt stop --all`: meant for what is to come of this drill too. Older events are told again
 	 * to every new follower. */
-	if (event->at_ns > f->run->record->started_ns && event->kind &&
+	if (f->run->probes && event->at_ns > f->run->record->started_ns && event->kind &&
 		strcmp(event->kind, "audit") == 0 && event->text &&
 		strstr(event->text, ": revert all: 200"))
 		run_abort(f->run, "everything was told to stop (pgjolt stop --all)");
