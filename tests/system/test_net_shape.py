@@ -470,7 +470,9 @@ else:
                     wrong = self.stream(7310, 8 * MB, back)
                     seen = f.observe()
                     self.assertGreater(wrong, 20)
-                    self.assertLess(abs(seen["detail"]["corrupted"] - wrong), 5)
+                    # What is sent again for lateness may be damaged in the copy that comes second.
+                    self.assertLessEqual(wrong, seen["detail"]["corrupted"])
+                    self.assertGreater(wrong, seen["detail"]["corrupted"] * 0.7)
                     self.assertEqual(seen["hits"], seen["detail"]["corrupted"])
                     self.assertGreater(seen["detail"]["packets"], seen["detail"]["frames"])
                     # Another connection is not this shape's.
