@@ -572,13 +572,17 @@ def main():
         say("needs root and a build")
         return 77
     if not os.environ.get("PGJOLT_TEST_NAMESPACE"):
-        for folder in ("/run/pgjolt", "/var/lib/pgjolt"):
-            os.makedirs(folder, exist_ok=True)
+        made = [folder for folder in ("/run/pgjolt", "/var/lib/pgjolt") if not os.path.isdir(folder)]
+        for folder in made:
+            os.makedirs(folder)
         os.environ["PGJOLT_TEST_NAMESPACE"] = "1"
-        return subprocess.run(
+        code = subprocess.run(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c",
              'mount -t tmpfs t /run/pgjolt && mount -t tmpfs t /var/lib/pgjolt && "$@"; exit $?', "x", sys.executable,
              "-B", os.path.abspath(__file__), *sys.argv[1:]], check=False).returncode
+        for folder in made:
+            os.rmdir(folder)
+        return code
     os.environ["LAB"] = NAME
     only, failed = sys.argv[1:], 0
     if not only or not all("20" in o for o in only):
