@@ -26,6 +26,7 @@ ADDRESS, CLIENT_ADDRESS = "10.99.7.1", "10.99.7.2"
 INIT = """
 exec 2>>"$1/postgres.log"
 hostname pg1
+mount -t tmpfs tmpfs /dev/shm    # a postmaster that is killed leaves its segments there
 while :; do
     setpriv --reuid postgres --regid postgres --clear-groups "$0" -D "$1/data" >>"$1/postgres.log" 2>&1
     sleep 0.05
@@ -169,7 +170,7 @@ class Target:
         script = 'for g in $0; do echo 0 >"$g/cgroup.procs" || exit; done; exec "$@"'
         self.process = subprocess.Popen(
             ["sh", "-c", script, " ".join(self.groups()), "ip", "netns", "exec", self.netns, "unshare",
-             "--pid", "--fork", "--kill-child", "--mount-proc", "--uts", "bash", "-c", INIT,
+             "--pid", "--fork", "--kill-child", "--mount-proc", "--uts", "--ipc", "bash", "-c", INIT,
              f"{bin_folder or postgres_folder()}/postgres", self.folder],
             stdin=subprocess.DEVNULL)
         if self.answer_ms(30000) is None:

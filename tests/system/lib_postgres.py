@@ -130,10 +130,12 @@ class Server:
     def start_only(self):
         options = [f"--port={self.port}", f"--unix_socket_directories={self.folder}",
                    "--listen_addresses=127.0.0.1", "--logging_collector=off",
-                   "--shared_buffers=16MB", *self.settings]
+                   "--shared_buffers=16MB", "--dynamic_shared_memory_type=mmap", *self.settings]
         if self.name_on_command_line:
             options.append(f"--cluster_name={self.cluster}")
-        command = self.as_postgres(f"{bin_dir()}/postgres", "-D", self.data, *options)
+        # An IPC namespace of its own: a postmaster that is killed leaves its shared memory there.
+        command = ["unshare", "--ipc",
+                   *self.as_postgres(f"{bin_dir()}/postgres", "-D", self.data, *options)]
         if self.alone:
             inner = (f"hostname {self.name} && ip link set lo up && mount -t proc proc /proc && "
                      'exec "$@"')

@@ -34,7 +34,7 @@ class Postgres:
         with open(os.path.join(self.data, "log"), "wb") as log:
             self.process = subprocess.Popen(
                 [f"{POSTGRES}/postgres", "-D", self.data, "-c", "listen_addresses=", "-c", f"unix_socket_directories={self.data}",
-                 "-c", "cluster_name=pj-api", "-c", "port=25877", "-c", "fsync=off"],
+                 "-c", "cluster_name=pj-api", "-c", "port=25877", "-c", "fsync=off", "-c", "dynamic_shared_memory_type=mmap"],
                 stdout=log, stderr=log, cwd="/", **self.user)
         self.name = "pj-api/25877"
 

@@ -153,7 +153,7 @@ class ProbeTest(unittest.TestCase):
         self.addCleanup(self.a.stop)
         self.addCleanup(self.b.stop)
         self.a.run(f"{BIN}/initdb", "-D", self.a.data, "-A", "trust", "--no-sync")
-        self.a.configure(port=self.a.port, listen_addresses="127.0.0.1", log_statement="none",
+        self.a.configure(port=self.a.port, listen_addresses="127.0.0.1", log_statement="none", dynamic_shared_memory_type="mmap",
                          unix_socket_directories=self.folder, restart_after_crash="off")
         self.a.start()
         self.a.sql("CREATE ROLE app LOGIN", database="postgres")
