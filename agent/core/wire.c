@@ -40,6 +40,12 @@ static const struct json_field instance_fields[] = {
 	FIELD(JSON_STRING, instance_info, version),
 	FIELD(JSON_STRV, instance_info, addresses),
 	FIELD(JSON_STRV, instance_info, dcs),
+	FIELD(JSON_STRING, instance_info, namespace),
+	FIELD(JSON_STRING, instance_info, pod),
+	FIELD(JSON_STRING, instance_info, pod_uid),
+	FIELD(JSON_STRING, instance_info, container),
+	FIELD(JSON_STRV, instance_info, labels),
+	FIELD(JSON_STRING, instance_info, owner),
 	JSON_FIELD_END,
 };
 
@@ -58,6 +64,12 @@ void instance_info_free(struct instance_info *i)
 	free(i->version);
 	strv_free(i->addresses);
 	strv_free(i->dcs);
+	free(i->namespace);
+	free(i->pod);
+	free(i->pod_uid);
+	free(i->container);
+	strv_free(i->labels);
+	free(i->owner);
 	free(i);
 }
 
@@ -88,6 +100,12 @@ struct instance_info *instance_info_copy(const struct instance_info *i)
 	copy->version = copy_text(i->version);
 	copy->addresses = strv_copy(i->addresses);
 	copy->dcs = strv_copy(i->dcs);
+	copy->namespace = copy_text(i->namespace);
+	copy->pod = copy_text(i->pod);
+	copy->pod_uid = copy_text(i->pod_uid);
+	copy->container = copy_text(i->container);
+	copy->labels = strv_copy(i->labels);
+	copy->owner = copy_text(i->owner);
 	return copy;
 }
 
@@ -112,6 +130,12 @@ cJSON *instance_info_to_json(const struct instance_info *i)
 	json_add_string(o, "version", i->version);
 	json_add_strv(o, "addresses", i->addresses);
 	json_add_strv(o, "dcs", i->dcs);
+	json_add_string(o, "namespace", i->namespace);
+	json_add_string(o, "pod", i->pod);
+	json_add_string(o, "pod_uid", i->pod_uid);
+	json_add_string(o, "container", i->container);
+	json_add_strv(o, "labels", i->labels);
+	json_add_string(o, "owner", i->owner);
 	return o;
 }
 

@@ -35,6 +35,10 @@ struct instance_info {
 	char *version;		/* "15.18" or at least the major from PG_VERSION */
 	char **addresses;	/* global addresses of its netns; loopback only for host network */
 	char **dcs;		/* peers that its manager's configuration store is ("all:2379") */
+	/* In Kubernetes; NULL elsewhere. labels and owner need the API server's word: NULL without it. */
+	char *namespace, *pod, *pod_uid, *container;
+	char **labels;		/* of the pod: "cnpg.io/cluster=main" */
+	char *owner;		/* its controller: "StatefulSet/main", "Cluster/main" */
 };
 void instance_info_free(struct instance_info *i);
 DEFINE_CLEANUP(struct instance_info, instance_info_free)

@@ -281,7 +281,6 @@ static void fill_from_titles(struct instance_info *i, const struct candidate *al
 static int fill_names(struct instance_info *i, const struct candidate *all, size_t count,
 	struct err **err)
 {
-	_cleanup_free_ char *space = NULL, *pod = NULL;
 	char uid[POD_UID_MAX];
 
 	i->cluster = cluster_of_command(i->pid);
@@ -290,9 +289,11 @@ static int fill_names(struct instance_info *i, const struct candidate *all, size
 		i->cluster = strdup("postgres");
 	name_clean(i->cluster);
 	if (kubernetes_pod_uid(i->cgroup, uid) &&
-	    kubernetes_pod_name(uid, NULL, &space, &pod, NULL) == 0) {
-		i->member = name_clean(steal_ptr(pod));
-		if (asprintf(&i->name, "%s/%s", name_clean(space), i->member) < 0)
+	    kubernetes_pod_name(uid, NULL, &i->namespace, &i->pod, NULL) == 0) {
+		name_clean(i->namespace);
+		i->pod_uid = strdup(uid);
+		i->member = strdup(name_clean(i->pod));
+		if (asprintf(&i->name, "%s/%s", i->namespace, i->pod) < 0)
 			i->name = NULL;
 	} else {
 		i->member = own_host_name(i->pid);

@@ -9,11 +9,8 @@
 #include <stdint.h>
 #include "core/catalogue.h"
 #include "core/err.h"
+#include "yaml/yaml_tree.h"
 #include "verdict/expectation.h"
-
-struct place {
-	unsigned line, column;	/* from 1 */
-};
 
 /* Which instances: by name, or by role and pick. */
 enum select_role { SELECT_PRIMARY, SELECT_REPLICA, SELECT_ANY, SELECT_ROLE_MAX };
@@ -70,15 +67,11 @@ struct step {
 	size_t n_steps;
 };
 
-struct drill_var {
-	char *name, *value;
-};
-
 struct drill {
 	char *file;
 	char *name, *summary, *expected;
 	char **sources;			/* incidents and issues that it comes from */
-	struct drill_var *vars;
+	struct yaml_var *vars;
 	size_t n_vars;
 	/* steady state before the first step */
 	unsigned steady_instances;	/* at least; 0: all that were found */

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "drill/drill.h"
-#include "drill/yaml_tree.h"
+#include "yaml/yaml_tree.h"
 
 int drill_read_vars(struct yaml_tree *t, struct drill *d, struct err **err);
 int drill_read(struct yaml_tree *t, struct drill *d, struct err **err);

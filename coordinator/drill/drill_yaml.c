@@ -7,7 +7,7 @@
 #include "core/units.h"
 #include "core/wire.h"
 #include "drill/drill_read.h"
-#include "drill/yaml_tree.h"
+#include "yaml/yaml_tree.h"
 
 #define STEPS_DEPTH_MAX 8
 #define WAIT_LIMIT_DEFAULT (60 * NS_PER_S)
@@ -444,7 +444,7 @@ static int read_var(struct yaml_tree *t, const char *key, yaml_node_t *value, vo
 	d->vars = reallocarray(d->vars, d->n_vars + 1, sizeof(*d->vars));
 	if (!d->vars)
 		abort();
-	d->vars[d->n_vars++] = (struct drill_var){strdup(key), text};
+	d->vars[d->n_vars++] = (struct yaml_var){strdup(key), text};
 	return 0;
 }
 

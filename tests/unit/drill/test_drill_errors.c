@@ -155,7 +155,7 @@ Test(drill_errors, aliases_and_documents)
 		"t.yaml:1:1: aliases (*name) are not allowed");
 	refused(HEAD "sources: &a [x, *a]\n" STEPS, "t.yaml:3:10: aliases (*name) are not allowed");
 	refused(HEAD "sources: *a\n" STEPS, "t.yaml:3:10: found undefined alias");
-	refused(HEAD STEPS "---\ndrill: e\n", "t.yaml:5:1: one drill a file");
+	refused(HEAD STEPS "---\ndrill: e\n", "t.yaml:5:1: one document a file");
 	refused(HEAD STEPS "---\n[\n", "t.yaml:");
 	refused(HEAD "steps:\n\t- wait: 1s\n", "t.yaml:4:1: ");
 	refused(HEAD "steps: [\n", "t.yaml:4:1: ");

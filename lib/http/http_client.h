@@ -14,7 +14,9 @@
 struct http_client;
 
 struct http_tls {
-	char *ca, *cert, *key;	/* PEM files; NULL: the system's */
+	char *ca, *cert, *key;	/* PEM files, read at each new connection; NULL: the system's */
+	/* The name that the server's certificate must bear where the URL has an address; NULL: the URL's. */
+	char *server_name;
 };
 
 struct http_request {
@@ -22,6 +24,7 @@ struct http_request {
 	const char *url;		/* for a unix socket "http://localhost/..." */
 	const char *unix_socket;	/* NULL: TCP */
 	const struct http_tls *tls;	/* NULL: none */
+	const char *token;		/* sent as "Authorization: Bearer"; NULL: none. Never logged */
 	const char *body;		/* JSON; NULL: none. Copied. */
 	uint64_t connect_timeout_ms;	/* 0: 1000 */
 	uint64_t timeout_ms;		/* whole call; 0: 5000; UINT64_MAX: none (streams) */

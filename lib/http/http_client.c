@@ -19,7 +19,7 @@ struct http_call {
 	struct http_client *client;
 	struct http_call *prev, *next;
 	CURL *easy;
-	struct curl_slist *headers;
+	struct curl_slist *headers, *connect_to;
 	char *body_sent;
 	http_done done;
 	void *data;
@@ -55,6 +55,7 @@ static void call_free(struct http_call *call)
 	if (call->next)
 		call->next->prev = call->prev;
 	curl_slist_free_all(call->headers);
+	curl_slist_free_all(call->connect_to);
 	free(call->body_sent);
 	free(call->text);
 	free(call);
@@ -331,12 +332,86 @@ static size_t on_body(char *p, size_t size, size_t count, void *data)
 	return call_append(call, p, n, BODY_MAX) ? n : 0;
 }
 
+static int header_add(struct http_call *call, const char *name, const char *value)
+{
+	_cleanup_free_ char *line = NULL;
+	struct curl_slist *more;
+
+	if (asprintf(&line, "%s: %s", name, value) < 0)
+		return -ENOMEM;
+	more = curl_slist_append(call->headers, line);
+	explicit_bzero(line, strlen(line));
+	if (!more)
+		return -ENOMEM;
+	call->headers = more;
+	return 0;
+}
+
+/* The URL names who must answer, and curl connects to the address: so TLS (the SNI and the check of
+ * the certificate) goes by the name. */
+static int set_server_name(struct http_call *call, const char *url, const char *name)
+{
+	_cleanup_free_ char *named = NULL, *to = NULL;
+	const char *scheme = strstr(url, "://"), *host = scheme ? scheme + 3 : url;
+	size_t host_length = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?");
+	const char *rest = host + host_length;
+
+	if (asprintf(&named, "%.*s%s%s", (int)(host - url), url, name, rest) < 0 ||
+		asprintf(&to, "::%.*s:", (int)host_length, host) < 0)
+		return -ENOMEM;
+	call->connect_to = curl_slist_append(NULL, to);
+	if (!call->connect_to)
+		return -ENOMEM;
+	curl_easy_setopt(call->easy, CURLOPT_URL, named);
+	curl_easy_setopt(call->easy, CURLOPT_CONNECT_TO, call->connect_to);
+	return 0;
+}
+
+static int set_token(struct http_call *call, const char *token)
+{
+	_cleanup_free_ char *value = NULL;
+	int r;
+
+	if (asprintf(&value, "Bearer %s", token) < 0)
+		return -ENOMEM;
+	r = header_add(call, "Authorization", value);
+	explicit_bzero(value, strlen(value));
+	return r;
+}
+
+static int set_body(struct http_call *call, const struct http_request *r)
+{
+	if (!r->body && strcmp(r->method, "POST") != 0)
+		return 0;
+	call->body_sent = strdup(r->body ? r->body : "{}");
+	if (!call->body_sent)
+		return -ENOMEM;
+	curl_easy_setopt(call->easy, CURLOPT_POSTFIELDS, call->body_sent);
+	return header_add(call, "Content-Type", "application/json");
+}
+
+static int set_tls(struct http_call *call, const struct http_request *r)
+{
+	const struct http_tls *tls = r->tls;
+
+	if (!tls)
+		return 0;
+	if (tls->ca)
+		curl_easy_setopt(call->easy, CURLOPT_CAINFO, tls->ca);
+	if (tls->cert)
+		curl_easy_setopt(call->easy, CURLOPT_SSLCERT, tls->cert);
+	if (tls->key)
+		curl_easy_setopt(call->easy, CURLOPT_SSLKEY, tls->key);
+	return tls->server_name ? set_server_name(call, r->url, tls->server_name) : 0;
+}
+
 static int call_set_up(struct http_call *call, const struct http_request *r)
 {
 	CURL *e = call->easy;
 	long timeout = r->timeout_ms == UINT64_MAX ? 0 :
 		       r->timeout_ms		       ? (long)r->timeout_ms :
 							 5000;
+	int code;
 
 	curl_easy_setopt(e, CURLOPT_URL, r->url);
 	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -355,23 +430,13 @@ static int call_set_up(struct http_call *call, const struct http_request *r)
 		r->connect_timeout_ms ? (long)r->connect_timeout_ms : 1000L);
 	if (r->unix_socket)
 		curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, r->unix_socket);
-	if (r->tls) {
-		if (r->tls->ca)
-			curl_easy_setopt(e, CURLOPT_CAINFO, r->tls->ca);
-		if (r->tls->cert)
-			curl_easy_setopt(e, CURLOPT_SSLCERT, r->tls->cert);
-		if (r->tls->key)
-			curl_easy_setopt(e, CURLOPT_SSLKEY, r->tls->key);
-	}
-	if (r->body || strcmp(r->method, "POST") == 0) {
-		call->body_sent = strdup(r->body ? r->body : "{}");
-		call->headers = curl_slist_append(NULL, "Content-Type: application/json");
-		if (!call->body_sent || !call->headers)
-			return -ENOMEM;
-		curl_easy_setopt(e, CURLOPT_POSTFIELDS, call->body_sent);
-		curl_easy_setopt(e, CURLOPT_HTTPHEADER, call->headers);
-	}
-	return 0;
+	code = set_tls(call, r);
+	if (code >= 0 && r->token)
+		code = set_token(call, r->token);
+	if (code >= 0)
+		code = set_body(call, r);
+	curl_easy_setopt(e, CURLOPT_HTTPHEADER, call->headers);
+	return code;
 }
 
 int http_start(struct http_client *c, const struct http_request *r, http_done done, void *data,

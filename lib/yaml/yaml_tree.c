@@ -1,4 +1,4 @@
-#include "drill/yaml_tree.h"
+#include "yaml/yaml_tree.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -115,14 +115,14 @@ static int load(yaml_parser_t *parser, struct yaml_tree *t, const struct source 
 		return parser_err(parser, t, s, err);
 	t->loaded = true;
 	if (!yaml_document_get_root_node(&t->document))
-		return err_set(err, -EINVAL, "%s:1:1: the file is empty; expected a drill", t->file);
+		return err_set(err, -EINVAL, "%s:1:1: the file is empty; expected a document", t->file);
 	r = check_no_aliases(t, err);
 	if (r < 0)
 		return r;
 	if (!yaml_parser_load(parser, &second))
 		return parser_err(parser, t, s, err);
 	if (yaml_document_get_root_node(&second))
-		r = err_set(err, -EINVAL, "%s:%zu:1: one drill a file", t->file,
+		r = err_set(err, -EINVAL, "%s:%zu:1: one document a file", t->file,
 			second.start_mark.line + 1);
 	yaml_document_delete(&second);
 	return r;

@@ -8,7 +8,14 @@
 #include <yaml.h>
 #include "core/err.h"
 #include "core/json.h"
-#include "drill/drill.h"
+
+struct place {
+	unsigned line, column;	/* from 1 */
+};
+
+struct yaml_var {
+	char *name, *value;
+};
 
 struct yaml_tree {
 	const char *file;
@@ -16,7 +23,7 @@ struct yaml_tree {
 	bool loaded;
 	yaml_node_t *key;	/* of the pair that is being read: where words on a key point */
 	/* ${name} in scalars is replaced by these. */
-	const struct drill_var *vars;
+	const struct yaml_var *vars;
 	size_t n_vars;
 };
 
