@@ -12,6 +12,9 @@ void session_options_done(struct session_options *o)
 	free(o->tls_ca);
 	free(o->tls_cert);
 	free(o->tls_key);
+	free(o->kubeconfig);
+	free(o->context);
+	free(o->agents_namespace);
 }
 
 static int session_add(struct session *s, const struct agent_address *address, struct err **err)

@@ -8,11 +8,14 @@
 #include "core/err.h"
 #include "core/wire.h"
 #include "http/http_client.h"
+#include "kube/kube.h"
 
 /* Put these first into a verb's struct; SESSION_OPTIONS first into its table. */
 struct session_options {
 	char **agents;		/* --agent SOCKET-PATH|https://HOST:PORT; none: the local default */
 	char *tls_ca, *tls_cert, *tls_key;
+	char *kubeconfig, *context;	/* NULL: as kubectl looks */
+	char *agents_namespace;		/* NULL: "pgjolt" */
 	bool json;
 };
 void session_options_done(struct session_options *o);
@@ -31,6 +34,7 @@ void session_options_done(struct session_options *o);
 struct session {
 	sd_event *event;
 	struct http_client *http;
+	struct kube *kube;		/* the API server; NULL: no Kubernetes */
 	struct local_agent *local;	/* the agent we started; NULL: it was there */
 	struct agent_link **links;
 	size_t n_links;

@@ -60,6 +60,7 @@ int agent_link_new(struct http_client *http, const struct agent_address *address
 	COPY(tls.ca);
 	COPY(tls.cert);
 	COPY(tls.key);
+	COPY(tls.server_name);
 #undef COPY
 	*ret = l;
 	return 0;
@@ -84,6 +85,7 @@ void agent_link_free(struct agent_link *l)
 	free(l->address.tls.ca);
 	free(l->address.tls.cert);
 	free(l->address.tls.key);
+	free(l->address.tls.server_name);
 	free(l->name);
 	free(l);
 }
