@@ -33,21 +33,21 @@ void cluster_view_free(struct cluster_view *v)
 	free(v);
 }
 
-int manager_open(const char *name, struct http_client *http, sd_event *event,
-	struct instance_info *const *instances, size_t n, struct manager **ret, struct err **err)
+int manager_open(const char *name, const struct manager_world *w, struct manager **ret,
+	struct err **err)
 {
 	bool any = !name || strcmp(name, "auto") == 0;
 
 	for (const struct manager_driver *const *d = drivers; *d; d++) {
-		if (any ? (*d)->detect(http, instances, n, NULL) < 0 : strcmp((*d)->name, name) != 0)
+		if (any ? (*d)->detect(w, NULL) < 0 : strcmp((*d)->name, name) != 0)
 			continue;
 		if (!any) {
-			int r = (*d)->detect(http, instances, n, err);
+			int r = (*d)->detect(w, err);
 
 			if (r < 0)
 				return err_wrap(err, r, "manager %s", name);
 		}
-		return (*d)->open(http, event, instances, n, ret, err);
+		return (*d)->open(w, ret, err);
 	}
 	return err_set(err, -EINVAL, "manager \"%s\": expected auto, patroni or plain", name);
 }

@@ -32,17 +32,26 @@ struct cluster_view {
 };
 void cluster_view_free(struct cluster_view *v);
 
+struct kube;
 struct manager;
 
 typedef void (*manager_listener)(const struct cluster_view *v, void *data);
 
+/* All that a driver may ask. Borrowed while the manager lives, but instances: those are copied. */
+struct manager_world {
+	struct http_client *http;
+	sd_event *event;
+	struct instance_info *const *instances;
+	size_t n;
+	struct kube *kube;	/* NULL: no Kubernetes */
+	const char *cluster;	/* NAMESPACE/NAME; NULL: not known. Copied */
+};
+
 struct manager_driver {
 	const char *name;	/* "patroni", "plain" */
 	/* Does this manager run the cluster? Runs the loop (bounded, 2 s). 0, or -ENOENT. */
-	int (*detect)(struct http_client *http, struct instance_info *const *instances, size_t n,
-		struct err **err);
-	int (*open)(struct http_client *http, sd_event *event, struct instance_info *const *instances,
-		size_t n, struct manager **ret, struct err **err);
+	int (*detect)(const struct manager_world *w, struct err **err);
+	int (*open)(const struct manager_world *w, struct manager **ret, struct err **err);
 };
 
 struct manager_ops {
@@ -65,5 +74,5 @@ struct manager {
 /* NULL-terminated. */
 const struct manager_driver *const *manager_drivers(void);
 /* name NULL or "auto": the first that detects; "plain" always does. */
-int manager_open(const char *name, struct http_client *http, sd_event *event,
-	struct instance_info *const *instances, size_t n, struct manager **ret, struct err **err);
+int manager_open(const char *name, const struct manager_world *w, struct manager **ret,
+	struct err **err);

@@ -174,15 +174,14 @@ static int get(struct http_client *http, const char *url, uint64_t timeout_ms, c
 	return http_wait(http, &r, NULL, ret, err);
 }
 
-static int patroni_detect(struct http_client *http, struct instance_info *const *instances,
-	size_t n, struct err **err)
+static int patroni_detect(const struct manager_world *w, struct err **err)
 {
-	for (size_t i = 0; i < n; i++) {
-		_cleanup_free_ char *url = rest_url(instances[i], "/patroni");
+	for (size_t i = 0; i < w->n; i++) {
+		_cleanup_free_ char *url = rest_url(w->instances[i], "/patroni");
 		_cleanup_json_ cJSON *json = NULL;
 
 		/* /patroni answers 200 whatever state the member is in. */
-		if (url && get(http, url, DETECT_TIMEOUT_MS / (n ? n : 1), &json, NULL) >= 0 &&
+		if (url && get(w->http, url, DETECT_TIMEOUT_MS / w->n, &json, NULL) >= 0 &&
 			json_get(json, "patroni"))
 			return 0;
 	}
@@ -381,8 +380,7 @@ static const struct manager_ops ops = {
 	.free = patroni_free,
 };
 
-static int patroni_open(struct http_client *http, sd_event *event,
-	struct instance_info *const *instances, size_t n, struct manager **ret, struct err **err)
+static int patroni_open(const struct manager_world *w, struct manager **ret, struct err **err)
 {
 	struct patroni *p = calloc(1, sizeof(*p));
 
@@ -390,18 +388,18 @@ static int patroni_open(struct http_client *http, sd_event *event,
 	if (!p)
 		abort();
 	p->base = (struct manager){&manager_patroni, &ops};
-	p->http = http;
-	p->event = event;
-	p->instances = calloc(n + 1, sizeof(*p->instances));
-	p->polls = calloc(n + 1, sizeof(*p->polls));
+	p->http = w->http;
+	p->event = w->event;
+	p->instances = calloc(w->n + 1, sizeof(*p->instances));
+	p->polls = calloc(w->n + 1, sizeof(*p->polls));
 	if (!p->instances || !p->polls)
 		abort();
-	for (size_t i = 0; i < n; i++) {
-		p->instances[i] = instance_info_copy(instances[i]);
+	for (size_t i = 0; i < w->n; i++) {
+		p->instances[i] = instance_info_copy(w->instances[i]);
 		p->polls[i] = (struct member_poll){
 			.patroni = p,
-			.name = strdup(instances[i]->member),
-			.url = rest_url(instances[i], "/cluster"),
+			.name = strdup(w->instances[i]->member),
+			.url = rest_url(w->instances[i], "/cluster"),
 		};
 		p->n++;
 	}

@@ -12,12 +12,9 @@ struct plain {
 	size_t n;
 };
 
-static int plain_detect(struct http_client *http, struct instance_info *const *instances, size_t n,
-	struct err **err)
+static int plain_detect(const struct manager_world *w, struct err **err)
 {
-	(void)http;
-	(void)instances;
-	return n ? 0 : err_set(err, -ENOENT, "no instances");
+	return w->n ? 0 : err_set(err, -ENOENT, "no instances");
 }
 
 /* Who leads is only known while exactly one instance says so. */
@@ -92,22 +89,19 @@ static const struct manager_ops ops = {
 	.free = plain_free,
 };
 
-static int plain_open(struct http_client *http, sd_event *event,
-	struct instance_info *const *instances, size_t n, struct manager **ret, struct err **err)
+static int plain_open(const struct manager_world *w, struct manager **ret, struct err **err)
 {
 	struct plain *p = calloc(1, sizeof(*p));
 
-	(void)http;
-	(void)event;
 	(void)err;
 	if (!p)
 		abort();
 	p->base = (struct manager){&manager_plain, &ops};
-	p->instances = calloc(n + 1, sizeof(*p->instances));
+	p->instances = calloc(w->n + 1, sizeof(*p->instances));
 	if (!p->instances)
 		abort();
-	for (size_t i = 0; i < n; i++)
-		p->instances[p->n++] = instance_info_copy(instances[i]);
+	for (size_t i = 0; i < w->n; i++)
+		p->instances[p->n++] = instance_info_copy(w->instances[i]);
 	*ret = &p->base;
 	return 0;
 }

@@ -26,7 +26,14 @@ int cluster_open(struct session *s, const char *name, const char *manager, struc
 		return r;
 	c.name = strdup(c.targets.items[0].info->cluster);
 	instances = instances_of(&c.targets);
-	r = manager_open(manager, s->http, s->event, instances, c.targets.count, &c.manager, err);
+	r = manager_open(manager,
+		&(struct manager_world){
+			.http = s->http,
+			.event = s->event,
+			.instances = instances,
+			.n = c.targets.count,
+		},
+		&c.manager, err);
 	if (r >= 0)
 		r = c.manager->ops->read(c.manager, &c.view, err);
 	if (r < 0) {
