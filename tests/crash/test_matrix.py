@@ -5,9 +5,12 @@ For each case: an agent that stops itself at the point, driven there over its so
 was held must be gone within 100 ms; a new agent must find, revert and forget what was journaled
 within 2 s. With "replay-" before the point, the agent that is killed there is a second one, which
 was undoing what a first one had left. A new fault is one more row of FAULTS. Arguments choose cases:
-FAULT[:POINT]...
+FAULT[:POINT]... Several processes share the cases, each with a target of its own, since a case mostly
+waits; what was only late there is tried again when all else is done.
 """
+import multiprocessing
 import os
+import queue
 import shutil
 import sys
 import threading
@@ -26,6 +29,7 @@ HELD_MS = 100
 SKEWED_S = 1800
 JOURNALED_S = 2
 TRIES = 3   # a case that was only late, on a busy machine, is tried again; a leak is late each time
+WORKERS = 3
 
 
 def file_has(controller, name, text):
@@ -292,23 +296,75 @@ def points(row):
 
 
 def run_case(name, point, target, folder):
-    """The words of the failure, or None."""
-    for attempt in range(TRIES):
+    """None, or the failure: (is it only late?, its words)."""
+    try:
+        if point.startswith("replay-"):
+            held = replay_case(FAULTS[name], point[7:], target, folder)
+        else:
+            held = case(FAULTS[name], point, target, folder)
+    except Late as e:
+        return True, str(e)
+    except Exception as e:      # pylint: disable=broad-except
+        shutil.rmtree(os.path.join(folder, "journal"), ignore_errors=True)  # the next case's own
+        target.thaw()
+        return False, f"{type(e).__name__}: {e}"
+    print(f"ok   {name}:{point}" + (f"  {held:.0f} ms" if held is not None else ""), flush=True)
+    return None
+
+
+def run_cases(cases, failures):
+    """Cases one after another on a target of our own, until the queue is empty (None)."""
+    with scratch("matrix") as folder, Target(folder, "matrix", disk=400) as target:
+        while (found := cases.get()) is not None:
+            failure = run_case(*found, target, folder)
+            if failure:
+                failures.put((*found, *failure))
+    failures.put(None)
+
+
+def share(cases):
+    """Runs them in several processes; the failures, as (fault, point, is it only late?, words)."""
+    todo, done = multiprocessing.Queue(), multiprocessing.Queue()
+    workers = [multiprocessing.Process(target=run_cases, args=(todo, done)) for _ in range(WORKERS)]
+    for found in cases + [None] * WORKERS:
+        todo.put(found)
+    for w in workers:
+        w.start()
+    failures, running = [], len(workers)
+    while running:
         try:
-            if point.startswith("replay-"):
-                held = replay_case(FAULTS[name], point[7:], target, folder)
-            else:
-                held = case(FAULTS[name], point, target, folder)
-            print(f"ok   {name}:{point}" + (f"  {held:.0f} ms" if held is not None else ""),
-                  flush=True)
-            return None
-        except Late as e:
-            why = f"{name}:{point}: {e}"
-            print(f"late {why} (try {attempt + 1} of {TRIES})", flush=True)
-        except Exception as e:      # pylint: disable=broad-except
-            shutil.rmtree(os.path.join(folder, "journal"), ignore_errors=True)  # the next case's own
-            return f"{name}:{point}: {type(e).__name__}: {e}"
-    return why
+            failure = done.get(timeout=5)
+        except queue.Empty:
+            died = [w for w in workers if w.exitcode]
+            if died:
+                failures.append(("a process", "of this test", False, f"exited with {died[0].exitcode}"))
+                break
+            continue
+        if failure:
+            failures.append(failure)
+        else:
+            running -= 1
+    for w in workers:
+        w.join(60)
+        if w.is_alive():
+            w.kill()
+    return failures
+
+
+def retry(late):
+    """Once more, with the machine to themselves: those that stay late."""
+    failures = []
+    with scratch("matrix") as folder, Target(folder, "matrix", disk=400) as target:
+        for name, point, _, why in late:
+            failure = (True, why)
+            for attempt in range(1, TRIES):
+                if not failure or not failure[0]:
+                    break
+                print(f"late {name}:{point}: {failure[1]} (try {attempt} of {TRIES})", flush=True)
+                failure = run_case(name, point, target, folder)
+            if failure:
+                failures.append((name, point, *failure))
+    return failures
 
 
 def main():
@@ -316,22 +372,16 @@ def main():
         print("needs root")
         return 77
     chosen = sys.argv[1:]
-    failures = []
     start = time.monotonic()
-    count = 0
-    with scratch("matrix") as folder, Target(folder, "matrix", disk=400) as target:
-        for name, row in FAULTS.items():
-            for point in points(row):
-                if chosen and name not in chosen and f"{name}:{point}" not in chosen:
-                    continue
-                count += 1
-                why = run_case(name, point, target, folder)
-                if why:
-                    print(f"FAIL {why}", flush=True)
-                    failures.append(why)
-                    target.thaw()
-    print(f"{count} cases, {len(failures)} failed, {time.monotonic() - start:.0f} s")
-    return 1 if failures else 0
+    cases = [(name, point) for name, row in FAULTS.items() for point in points(row)
+             if not chosen or name in chosen or f"{name}:{point}" in chosen]
+    failures = share(cases)
+    late = [f for f in failures if f[2]]
+    failures = [f for f in failures if not f[2]] + (retry(late) if late else [])
+    for name, point, _, why in failures:
+        print(f"FAIL {name}:{point}: {why}", flush=True)
+    print(f"{len(cases)} cases, {len(failures)} failed, {time.monotonic() - start:.0f} s")
+    return 1 if failures or not cases else 0
 
 
 if __name__ == "__main__":
