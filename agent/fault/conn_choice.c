@@ -1,9 +1,7 @@
 #include "fault/conn_choice.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "core/cleanup.h"
@@ -22,7 +20,7 @@ const char *const conn_role_words[CONN_ROLE_MAX] = {
 
 struct inodes {
 	uint32_t *list;
-	size_t count, room;
+	size_t count;
 };
 
 static void inodes_done(struct inodes *n)
@@ -30,52 +28,24 @@ static void inodes_done(struct inodes *n)
 	free(n->list);
 }
 
-static void closedirp(DIR **d)
-{
-	if (*d)
-		closedir(*d);
-}
-
-static int inodes_add(struct inodes *n, uint32_t inode, struct err **err)
-{
-	if (n->count == n->room) {
-		size_t room = n->room ? n->room * 2 : 32;
-		uint32_t *more = room > OWNED_MAX ?
-			NULL : reallocarray(n->list, room, sizeof(*more));
-
-		if (!more)
-			return err_errno(err, ENOMEM, "list the sockets of replication");
-		n->list = more;
-		n->room = room;
-	}
-	n->list[n->count++] = inode;
-	return 0;
-}
-
-/* Sockets among the open files of a process; one that is gone has none. */
+/* Sockets among the open files of a process. */
 static int add_sockets_of(pid_t pid, struct inodes *out, struct err **err)
 {
-	_cleanup_(closedirp) DIR *dir = NULL;
-	struct dirent *entry;
-	char path[64];
+	_cleanup_free_ uint32_t *list = NULL, *more = NULL;
+	size_t count = 0;
+	int r;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	dir = opendir(path);
-	while (dir && (entry = readdir(dir))) {
-		char target[64];
-		unsigned inode;
-		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
-		int r;
-
-		if (n <= 0)
-			continue;
-		target[n] = '\0';
-		if (sscanf(target, "socket:[%u]", &inode) != 1 || inode == 0)
-			continue;
-		r = inodes_add(out, inode, err);
-		if (r < 0)
-			return r;
-	}
+	r = proc_sockets(pid, &list, &count, err);
+	if (r < 0 || count == 0)
+		return r;
+	if (out->count > OWNED_MAX)
+		return err_errno(err, E2BIG, "list the sockets of replication");
+	more = reallocarray(out->list, out->count + count, sizeof(*more));
+	if (!more)
+		return err_errno(err, ENOMEM, "list the sockets of replication");
+	memcpy(more + out->count, list, count * sizeof(*list));
+	out->list = steal_ptr(more);
+	out->count += count;
 	return 0;
 }
 

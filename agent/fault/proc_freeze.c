@@ -15,6 +15,7 @@
 #include "fault/fault.h"
 #include "fault/proc_choice.h"
 #include "fault/proc_freeze_record.h"
+#include "fault/proc_named.h"
 #include "hold/ptrace_hold.h"
 #include "kernel/cgroup.h"
 #include "kernel/proc.h"
@@ -26,14 +27,16 @@
 /* What comes to life while the fault is active and is no child of what is held. */
 #define RESCAN_FIRST_US 1000
 #define RESCAN_US	200000
+#define PPM_ALL		1000000
 
-enum which { WHICH_INSTANCE, WHICH_POSTGRES, WHICH_TITLES };
+enum which { WHICH_INSTANCE, WHICH_POSTGRES, WHICH_TITLES, WHICH_MANAGER };
 enum mechanism { MECHANISM_PTRACE, MECHANISM_CGROUP };
 
 struct freeze {
 	const struct fault *fault;
 	struct proc_id postmaster;
 	enum which which;
+	uint64_t percent_ppm, most;	/* of those named; most: 0 for any number */
 	struct ptrace_hold *hold;	/* ptrace */
 	char *file;			/* cgroup: the freezer's */
 	int lock_fd;			/* of that file: held from arming on */
@@ -66,12 +69,19 @@ static int choose(const struct freeze *z, struct proc_choice **ret, size_t *ret_
 	case WHICH_INSTANCE:
 		return proc_choose_group(&z->postmaster, i->cluster, i->cgroup, ret, ret_count, err);
 	case WHICH_TITLES:
-		return proc_choose_titles(&z->postmaster, i->cluster,
-			params_texts(z->fault->params, "titles"), ret, ret_count, err);
+		return proc_choose_named(&z->postmaster, i, z->fault->params, ret, ret_count, err);
+	case WHICH_MANAGER:
+		return proc_choose_manager(&z->postmaster, i, ret, ret_count, err);
 	case WHICH_POSTGRES:
 	default:
 		return proc_choose_tree(&z->postmaster, i->cluster, ret, ret_count, err);
 	}
+}
+
+/* A share is one of those that were there when it was armed: none comes later. */
+static bool is_share(const struct freeze *z)
+{
+	return params_is_set(z->fault->params, "percent") || params_is_set(z->fault->params, "count");
 }
 
 static int seize_once(struct freeze *z, size_t *ret_new, struct err **err)
@@ -84,6 +94,8 @@ static int seize_once(struct freeze *z, size_t *ret_new, struct err **err)
 	r = choose(z, &list, &n, err);
 	if (r < 0)
 		return r;
+	if (is_share(z))
+		proc_choices_share(list, &n, z->percent_ppm, z->most);
 	ids = calloc(n + 1, sizeof(*ids));
 	if (!ids)
 		return err_errno(err, ENOMEM, "choose processes");
@@ -105,14 +117,14 @@ static int seize_all(struct freeze *z, struct err **err)
 {
 	size_t n_new = 1;
 
-	for (int round = 0; n_new > 0 && round < SEIZE_ROUNDS; round++) {
+	for (int round = 0; n_new > 0 && round < (is_share(z) ? 1 : SEIZE_ROUNDS); round++) {
 		int r = seize_once(z, &n_new, err);
 
 		if (r < 0)
 			return r;
 	}
 	if (z->n_known == 0)
-		return err_set(err, ENOENT, "no process of %s has one of these titles now",
+		return err_set(err, ENOENT, "no process of %s matches titles, application and client now",
 			z->fault->instance->name);
 	return 0;
 }
@@ -120,11 +132,15 @@ static int seize_all(struct freeze *z, struct err **err)
 static int arm_ptrace(struct freeze *z, struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_free_ struct ptrace_held *held = NULL;
+	/* By name: a manager's child may be the next postmaster, a postmaster's a session. */
+	const struct ptrace_hooks hooks = {
+		.leave_children = z->which == WHICH_TITLES || z->which == WHICH_MANAGER,
+	};
 	size_t n;
 	int r;
 
 	node_point(f->node, FAULT, "seizing");
-	r = ptrace_hold_new(&z->hold, err);
+	r = ptrace_hold_new_hooked(&hooks, &z->hold, err);
 	if (r >= 0)
 		r = seize_all(z, err);
 	node_point(f->node, FAULT, "seized");
@@ -188,6 +204,9 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	z->lock_fd = -1;
 	z->postmaster = (struct proc_id){f->instance->pid, f->instance->start_ticks};
 	z->which = (enum which)params_number(f->params, "processes");
+	z->percent_ppm = params_is_set(f->params, "percent") ? params_number(f->params, "percent") :
+							       PPM_ALL;
+	z->most = params_number(f->params, "count");
 	if (params_number(f->params, "mechanism") == MECHANISM_CGROUP)
 		r = arm_cgroup(z, f, ret, err);
 	else
@@ -227,7 +246,7 @@ static int fire_ptrace(struct freeze *z, struct err **err)
 	if (r < 0)
 		return err_errno(err, r, "stop the processes");
 	/* The postmaster's tree cannot grow any more, the others can. */
-	if (z->which == WHICH_POSTGRES)
+	if (z->which == WHICH_POSTGRES || is_share(z))
 		return 0;
 	r = sd_event_add_time_relative(z->fault->node->event, &z->timer, CLOCK_MONOTONIC,
 		RESCAN_FIRST_US, RESCAN_FIRST_US, on_rescan, z);

@@ -7,15 +7,14 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "core/cleanup.h"
-#include "core/clock.h"
 #include "core/json.h"
 #include "core/units.h"
 #include "fault/fault.h"
 #include "fault/proc_choice.h"
+#include "fault/proc_named.h"
 #include "instance/instance.h"
 #include "fault/rounds.h"
 #include "kernel/proc.h"
@@ -23,7 +22,7 @@
 #define FAULT	   "proc-kill"
 #define LISTED_MAX 64
 
-enum which { WHICH_POSTMASTER, WHICH_ALL, WHICH_TITLE };
+enum which { WHICH_POSTMASTER, WHICH_ALL, WHICH_TITLE, WHICH_MANAGER };
 
 struct kill {
 	const struct fault *fault;
@@ -31,7 +30,7 @@ struct kill {
 	int pidfd;			/* of the postmaster that was armed; -1 once it was used */
 	enum which which;
 	int signal;
-	uint64_t percent_ppm;
+	uint64_t percent_ppm, most;	/* most: 0 for any number */
 	struct rounds rounds;
 
 	uint64_t hits, matched;
@@ -69,6 +68,31 @@ static int probe(const struct node *node, struct support *ret, struct err **err)
 
 static int kill_round(void *data, struct err **err);
 
+static int choose(const struct kill *k, struct proc_choice **ret, size_t *ret_count, struct err **err)
+{
+	const struct instance_info *i = k->fault->instance;
+
+	switch (k->which) {
+	case WHICH_MANAGER:
+		return proc_choose_manager(&k->postmaster, i, ret, ret_count, err);
+	case WHICH_TITLE:
+		return proc_choose_named(&k->postmaster, i, k->fault->params, ret, ret_count, err);
+	case WHICH_ALL:
+	case WHICH_POSTMASTER:
+	default:
+		return proc_choose_tree(&k->postmaster, i->cluster, ret, ret_count, err);
+	}
+}
+
+/* What firing would be unable to find shows now. */
+static int look(const struct kill *k, struct err **err)
+{
+	_cleanup_free_ struct proc_choice *list = NULL;
+	size_t n;
+
+	return choose(k, &list, &n, err);
+}
+
 static int arm(struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_(kill_freep) struct kill *k = calloc(1, sizeof(*k));
@@ -87,12 +111,15 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 		.data = k,
 	};
 	k->percent_ppm = params_number(f->params, "percent");
+	k->most = params_number(f->params, "count");
 	if (k->postmaster.pid <= 1)
 		return err_set(err, EPERM, "the node's PID 1 is never a target");
 	if (!proc_is_alive(&k->postmaster))
 		return err_set(err, ESTALE, "postmaster %d is gone", k->postmaster.pid);
 	node_point(f->node, FAULT, "arming");
 	r = proc_pidfd(&k->postmaster, &k->pidfd, err);
+	if (r >= 0)
+		r = look(k, err);
 	if (r < 0)
 		return r == -ESRCH ? err_wrap(err, ESTALE, "arm " FAULT) : r;
 	node_point(f->node, FAULT, "armed");
@@ -101,22 +128,6 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	f->mechanism = "pidfd";
 	f->lifetime = LIFETIME_HELD;
 	return 0;
-}
-
-/* Puts `count` of them, picked at random, in front. */
-static void shuffle(struct proc_choice *list, size_t n, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		uint64_t random = 0;
-		struct proc_choice swap = list[i];
-		size_t other;
-
-		if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-			random = now_ns();
-		other = i + random % (n - i);
-		list[i] = list[other];
-		list[other] = swap;
-	}
 }
 
 static void hit(struct kill *k, const struct proc_choice *c)
@@ -166,22 +177,15 @@ static int find_postmaster(struct kill *k, struct err **err)
 static int signal_chosen(struct kill *k, struct err **err)
 {
 	_cleanup_free_ struct proc_choice *list = NULL;
-	const char *cluster = k->fault->instance->cluster;
-	size_t n, count;
+	size_t n;
 	int r;
 
-	if (k->which == WHICH_ALL)
-		r = proc_choose_tree(&k->postmaster, cluster, &list, &n, err);
-	else
-		r = proc_choose_titles(&k->postmaster, cluster,
-			params_texts(k->fault->params, "titles"), &list, &n, err);
+	r = choose(k, &list, &n, err);
 	if (r < 0)
 		return r;
 	k->matched += n;
-	count = (size_t)((n * k->percent_ppm + 999999) / 1000000);
-	if (count < n)
-		shuffle(list, n, count);
-	for (size_t i = 0; i < count; i++) {
+	proc_choices_share(list, &n, k->percent_ppm, k->most);
+	for (size_t i = 0; i < n; i++) {
 		struct err *why = NULL;
 
 		r = proc_signal(&list[i].id, k->signal, &why);

@@ -17,8 +17,8 @@
 #define WAKE_AGAIN_NS (NS_PER_MS / 2)
 #define SWEEP_NS      (5 * NS_PER_MS)
 #define SEIZE_ROUNDS  16
-#define SEIZE_OPTIONS                                                                       \
-	(PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC)
+#define SEIZE_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC)
+#define SEIZE_CHILDREN (PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK)
 
 enum request { REQUEST_NONE, REQUEST_SEIZE, REQUEST_STOP, REQUEST_QUIT };
 
@@ -62,6 +62,11 @@ static struct tracee *tracee_adopt(struct ptrace_hold *h, pid_t tid)
 	return tracees_add(&h->all, tid, &process);
 }
 
+static unsigned long seize_options(const struct ptrace_hold *h)
+{
+	return SEIZE_OPTIONS | (h->hooks.leave_children ? 0 : SEIZE_CHILDREN);
+}
+
 /* 1: seized now. 0: nothing to do: gone, or already ours. */
 static int seize_thread(struct ptrace_hold *h, pid_t tid, const struct proc_id *process)
 {
@@ -69,7 +74,7 @@ static int seize_thread(struct ptrace_hold *h, pid_t tid, const struct proc_id *
 	pid_t tracer = 0;
 	int code;
 
-	if (trace(PTRACE_SEIZE, tid, SEIZE_OPTIONS) == 0) {
+	if (trace(PTRACE_SEIZE, tid, seize_options(h)) == 0) {
 		if (!tracees_add(&h->all, tid, process))
 			return err_errno(&h->err, ENOMEM, "seize thread %d", tid);
 		if (h->frozen)

@@ -4,7 +4,7 @@
  *
  * Only the thread that seized may make ptrace requests: a thread of its own, which never waits for
  * anything but its tracees and its owner. Until ptrace_hold_stop() they all run, and signals and
- * forks cost a stop of some microseconds; children are seized as they are born. A tracee is kept
+ * forks cost a stop of some microseconds; children are seized as they are born (leave_children). A tracee is kept
  * only in PTRACE_EVENT_STOP, never in a signal's delivery, so that no signal is lost with the tracer.
  *
  * The process must leave SIGCHLD at its default and must not wait for "any child" in another way than
@@ -33,6 +33,8 @@ enum ptrace_signal {
 /* Called in the tracer's thread, the only one that may make ptrace requests. */
 struct ptrace_hooks {
 	void *data;
+	/* Children that are born are not seized; threads are. */
+	bool leave_children;
 	/* A thread is about to receive a signal (signal-delivery-stop of ptrace(2)). */
 	enum ptrace_signal (*signal)(void *data, pid_t tid, int signal);
 	/* A thread has ended. */

@@ -41,6 +41,10 @@ int proc_tree(pid_t root, struct proc_id **ret, size_t *ret_count, struct err **
 /* Threads of a process, caller frees. */
 int proc_threads(pid_t pid, pid_t **ret, size_t *ret_count, struct err **err);
 
+/* Inodes of the sockets among its open files (sock_diag_list() has them too); a process that is gone
+ * has none. Caller frees. */
+int proc_sockets(pid_t pid, uint32_t **ret, size_t *ret_count, struct err **err);
+
 /* /proc/PID/NAME, at most max bytes of it (the rest is left out), NUL-terminated; may hold NULs.
  * -ESRCH when the process is gone. Caller frees. */
 int proc_read_file(pid_t pid, const char *name, size_t max, char **ret, size_t *ret_length,

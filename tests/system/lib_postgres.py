@@ -71,8 +71,9 @@ def title(pid):
 class Session:
     """One client's session: a psql that is asked line by line."""
 
-    def __init__(self, server):
-        self.psql = subprocess.Popen(server.psql_command(), stdin=subprocess.PIPE,
+    def __init__(self, server, application=None):
+        named = {"PGAPPNAME": application} if application else {}
+        self.psql = subprocess.Popen(server.psql_command(), env={**os.environ, **named}, stdin=subprocess.PIPE,
                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def send(self, sql):
@@ -158,6 +159,25 @@ class Server:
         if not self.alone:
             return self.process.pid
         return wait_for("the postmaster", lambda: children(self.process.pid))[0]
+
+    def start_manager(self, name="patroni"):
+        """A program by a manager's name in the server's namespaces and cgroup: its heart is a file's size."""
+        script, heart = f"{self.folder}/{name}", f"{self.folder}/heart"
+        with open(script, "w", encoding="ascii") as f:
+            f.write("import time\n"
+                    f"while True:\n    open({heart!r}, 'a').write('.')\n    time.sleep(0.01)\n")
+        procs = cgroup_root() + self.cgroup + "/cgroup.procs"
+
+        def enter():
+            with open(procs, "w", encoding="ascii") as f:
+                f.write("0")
+        manager = subprocess.Popen(["nsenter", "--target", str(self.postmaster), "--pid", "--no-fork",
+                                    "sh", "-c", '"$@" & wait', "sh", "/usr/bin/python3", script],
+                                   cwd="/", preexec_fn=enter)
+        atexit.register(manager.kill)
+        pid = wait_for("the manager", lambda: children(manager.pid))[0]
+        wait_for("its heart beats", lambda: os.path.exists(heart) and os.path.getsize(heart) > 0)
+        return manager, pid, heart
 
     def psql_command(self):
         return [f"{bin_dir()}/psql", "-XAtq", "-h", self.folder, "-p", str(self.port), "-U",

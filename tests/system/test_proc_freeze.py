@@ -115,6 +115,72 @@ def test_by_title_with_new_sessions(world):
     expect_clean(world, experiment)
 
 
+def heartbeats(heart, seconds=0.3):
+    before = os.path.getsize(heart)
+    time.sleep(seconds)
+    return os.path.getsize(heart) - before
+
+
+def test_manager_alone(world):
+    session = Session(world.server)
+    assert answers(session)
+    refused(world, 404, ["Patroni"], world.name, {"processes": "manager"})
+    manager, pid, heart = world.server.start_manager()
+    try:
+        experiment = world.agent.inject("proc-freeze", world.name, {"processes": "manager"})
+        assert heartbeats(heart) == 0, "the manager runs on"
+        assert answers(session) and world.server.query("select 1") == "1"
+        info = world.agent.get(experiment)
+        assert [(p["pid"], p["kind"]) for p in info["evidence"]["listed"]] == [(pid, "Patroni")], info
+        world.agent.revert(experiment)
+        wait_for("it goes on", lambda: heartbeats(heart, 0.05) > 0, 5)
+        expect_clean(world, experiment)
+        world.agent.inject("proc-freeze", world.name, {"processes": "manager"})
+        assert heartbeats(heart) == 0
+        world.agent.kill()
+        wait_for("it goes on without the agent", lambda: heartbeats(heart, 0.05) > 0, 5)
+        world.agent.start()
+    finally:
+        manager.kill()
+        os.kill(pid, 9)
+        manager.wait()
+    session.close()
+
+
+def test_a_share_of_an_application(world):
+    billing = [Session(world.server, "billing") for _ in range(4)]
+    other = Session(world.server, "reports")
+    assert all(answers(s) for s in [*billing, other])
+    experiment = world.agent.inject("proc-freeze", world.name, {
+        "processes": "titles", "application": ["billing"], "percent": "50%"})
+    late = Session(world.server, "billing")
+    for s in billing:
+        s.send("select 10")
+    got = [s.receive(1) for s in billing]
+    assert sorted(map(str, got)) == ["10", "10", "None", "None"], got
+    assert answers(other), "another application's session is not touched"
+    assert answers(late), "a share is chosen once"
+    assert world.agent.get(experiment)["hits"] == 2
+    world.agent.revert(experiment)
+    assert [s.receive(5) for s, g in zip(billing, got) if g is None] == ["10", "10"]
+    expect_clean(world, experiment)
+    for s in [*billing, other, late]:
+        s.close()
+
+
+def test_the_postmaster_alone(world):
+    # What it forks while only armed is not its own.
+    experiment = world.agent.arm("proc-freeze", world.name,
+                                 {"processes": "titles", "titles": ["postmaster"]})
+    session = Session(world.server)
+    assert answers(session)
+    world.agent.fire(experiment)
+    assert state(world.server.postmaster) == "t" and answers(session)
+    world.agent.revert(experiment)
+    expect_clean(world, experiment)
+    session.close()
+
+
 def test_agent_killed(world):
     session = Session(world.server)
     assert answers(session)

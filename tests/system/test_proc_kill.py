@@ -1,5 +1,6 @@
 """proc-kill on a real PostgreSQL: who dies, who lives, and what comes back."""
 import os
+import subprocess
 import sys
 import time
 import traceback
@@ -144,6 +145,73 @@ def test_agent_killed_stops_repeating(world):
     world.agent.start()
     assert world.agent.journal() == []
     up(world.server)
+
+
+def test_sessions_of_an_application(world):
+    billing = [Session(world.server, "billing") for _ in range(3)]
+    other = Session(world.server, "reports")
+    assert [s.ask("select 1") for s in [*billing, other]] == ["1"] * 4
+    # Named by SET too, and not by what the name was when it began.
+    assert other.ask("set application_name = 'billing'; select 2") == "2"
+    assert other.ask("set application_name = 'reports'; select 3") == "3"
+    experiment = world.agent.inject("proc-kill", world.name, {
+        "process": "title", "application": ["bill*"], "signal": "TERM", "count": 1})
+    end(world, experiment, 1)
+    experiment = world.agent.inject("proc-kill", world.name, {
+        "process": "title", "application": ["billing"], "titles": ["backend"], "signal": "TERM"})
+    wait_for("none of them is left", lambda: world.server.query(
+        "select count(*) from pg_stat_activity where application_name = 'billing'") == "0")
+    end(world, experiment, 2)
+    assert other.ask("select 4") == "4", "another application's session is not touched"
+    for s in [*billing, other]:
+        s.close()
+
+
+class Remote(Session):
+    """A session over TCP from an address of the server's own network namespace."""
+
+    def __init__(self, server, address):
+        self.psql = subprocess.Popen(
+            ["nsenter", "--target", str(server.postmaster), "--net", f"{bin_dir()}/psql", "-XAtq",
+             f"host=127.0.0.1 port={server.port} user=postgres dbname=postgres"],
+            env={**os.environ, "PGAPPNAME": address}, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def test_sessions_of_a_client(world):
+    local, remote = Session(world.server), Remote(world.server, "127.0.0.1")
+    assert local.ask("select 1") == "1" and remote.ask("select 1") == "1"
+    where = {"process": "title", "signal": "TERM"}
+    end(world, world.agent.inject("proc-kill", world.name, {**where, "client": ["10.9.9.0/24"]}), 0)
+    assert remote.ask("select 2") == "2"
+    experiment = world.agent.inject("proc-kill", world.name, {**where, "client": ["127.0.0.0/8"]})
+    assert "terminating connection" in (remote.ask("select 3", 5) or "")
+    end(world, experiment, 1)
+    assert local.ask("select 4") == "4", "a session over a unix socket has no such client"
+    local.close()
+    remote.close()
+
+
+def test_manager_alone(world):
+    try:
+        world.agent.arm("proc-kill", world.name, {"process": "manager"})
+    except Refused as e:
+        assert e.status == 404 and "Patroni" in str(e), str(e)
+    else:
+        raise AssertionError("no manager, and not refused")
+    session = Session(world.server)
+    assert session.ask("select 1") == "1"
+    manager, pid, _ = world.server.start_manager()
+    try:
+        experiment = world.agent.inject("proc-kill", world.name, {"process": "manager"})
+        wait_for("the manager is gone", lambda: state(pid) in (None, "Z"), 5)
+        assert session.ask("select 2") == "2", "PostgreSQL is not touched"
+        info = end(world, experiment, 1)
+        assert [p["kind"] for p in info["evidence"]["processes"]] == ["Patroni"], info
+    finally:
+        manager.kill()
+        manager.wait()
+    session.close()
 
 
 def test_refused(world):

@@ -1,18 +1,25 @@
 #include "core/catalogue.h"
+#include "core/catalogue/proc_params.h"
 
-static const char *const processes_choices[] = {"instance", "postgres", "titles", NULL};
+static const char *const processes_choices[] = {"instance", "postgres", "titles", "manager", NULL};
 static const char *const mechanism_choices[] = {"ptrace", "cgroup", NULL};
 
 static const struct param_spec params[] = {
 	{.name = "processes", .type = PARAM_ENUM, .fallback = "instance",
 		.choices = processes_choices,
 		.help = "instance: every process in the instance's cgroup, its manager included. "
-			"postgres: the postmaster and its children. titles: those named by titles."},
-	{.name = "titles", .type = PARAM_TEXTS,
-		.help = "With processes titles: what PostgreSQL calls its processes, such as walsender, "
-			"walreceiver, checkpointer, walwriter, startup, archiver; postmaster, and "
-			"backend for every client's session. Other text matches a title from its start "
-			"in whole words (alice app), or as a glob (* idle in transaction)."},
+			"postgres: the postmaster and its children. titles: those of them that "
+			"titles, application and client mean. manager: what manages the "
+			"instance, and not PostgreSQL (Patroni, CloudNativePG's instance "
+			"manager, pg_autoctl, repmgrd, stolon-keeper)."},
+	PROC_NAMED_PARAMS("processes titles"),
+	{.name = "percent", .type = PARAM_PERCENT, .min = 1, .max = 1000000,
+		.help = "With processes titles: the share of those that match when it is armed, "
+			"at random, at least one; without percent and count all, and those that "
+			"come later too."},
+	{.name = "count", .type = PARAM_COUNT, .min = 1, .max = 100000,
+		.help = "With processes titles: at most so many of those that match when it is "
+			"armed, at random."},
 	{.name = "mechanism", .type = PARAM_ENUM, .fallback = "ptrace",
 		.choices = mechanism_choices,
 		.help = "ptrace: held, so the agent's death lets all run. cgroup: the whole cgroup "
@@ -29,6 +36,10 @@ static const struct fault_example examples[] = {
 		"A replica that stops receiving without losing its connection."},
 	{"proc-freeze --target lab/pg1 --for 20s --processes titles --titles checkpointer,walwriter",
 		"Stop the writers in the background."},
+	{"proc-freeze --target lab/pg1 --for 45s --processes manager",
+		"Freeze the manager alone, for longer than its lock lasts."},
+	{"proc-freeze --target lab/pg1 --for 20s --processes titles --application billing --percent 50%",
+		"Freeze half of an application's sessions, with the locks that they hold."},
 	{"proc-freeze --target lab/pg1 --for 30s --mechanism cgroup",
 		"Freeze the cgroup, as docker pause does."},
 };
@@ -40,10 +51,10 @@ static int check(const struct params *p, struct err **err)
 	if (params_number(p, "mechanism") == 1 && params_number(p, "processes") != 0)
 		return err_set(err, -EINVAL,
 			"mechanism: cgroup freezes the whole cgroup, so it needs processes instance");
-	if (titles && !params_is_set(p, "titles"))
-		return err_set(err, -EINVAL, "titles: is required with processes titles");
-	if (!titles && params_is_set(p, "titles"))
-		return err_set(err, -EINVAL, "titles: needs processes titles");
+	if (proc_params_check(p, titles, "processes titles", err) < 0)
+		return -EINVAL;
+	if (!titles && (params_is_set(p, "percent") || params_is_set(p, "count")))
+		return err_set(err, -EINVAL, "percent, count: need processes titles");
 	return 0;
 }
 
@@ -64,6 +75,11 @@ const struct fault_spec fault_proc_freeze = {
 		"that come meanwhile are stopped within a fifth of a second. The evidence counts "
 		"the processes that stand still, and names a thread that waits uninterruptibly in "
 		"the kernel and so stops only on its way out.\n\n"
+		"Processes manager freezes the manager and leaves PostgreSQL to its clients: a "
+		"primary that goes on taking writes after its lock has run out is what only a "
+		"watchdog or fencing prevents. How a manager and a session's application and "
+		"client are known is told with proc-kill. Children that are born meanwhile to "
+		"what was chosen by name, or to a manager, are not frozen along.\n\n"
 		"From arming on the processes are traced: each signal, fork and exit costs them a "
 		"stop of some microseconds, and a debugger cannot attach.",
 	.mechanism =
@@ -85,4 +101,5 @@ const struct fault_spec fault_proc_freeze = {
 	.examples = examples,
 	.n_examples = ELEMENTS(examples),
 	.check = check,
+	.peers_param = "client",
 };

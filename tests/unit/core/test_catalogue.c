@@ -128,7 +128,11 @@ Test(catalogue, proc_kill)
 	taken("proc-kill", "{'process':'all','signal':'QUIT','every':'2s'}");
 	taken("proc-kill", "{'process':'title','titles':'walsender,background writer',"
 			   "'percent':'25%','signal':15}");
-	refused("proc-kill", "{'process':'title'}", "titles: is required");
+	taken("proc-kill", "{'process':'manager'}");
+	taken("proc-kill", "{'process':'title','application':'billing*','client':'10.0.0.0/8','count':2}");
+	refused("proc-kill", "{'process':'title'}", "one is required with process title");
+	refused("proc-kill", "{'process':'manager','client':'10.0.0.1'}", "client: needs process title");
+	refused("proc-kill", "{'application':'psql'}", "application: needs process title");
 	refused("proc-kill", "{'titles':'walsender'}", "titles: needs process title");
 	refused("proc-kill", "{'signal':'STOP'}", "proc-freeze");
 	refused("proc-kill", "{'signal':'TTIN'}", "proc-freeze");
@@ -141,7 +145,10 @@ Test(catalogue, proc_freeze)
 	taken("proc-freeze", "{}");
 	taken("proc-freeze", "{'mechanism':'cgroup'}");
 	taken("proc-freeze", "{'processes':'titles','titles':'walreceiver'}");
-	refused("proc-freeze", "{'processes':'titles'}", "titles: is required");
+	taken("proc-freeze", "{'processes':'manager'}");
+	taken("proc-freeze", "{'processes':'titles','application':'billing','percent':'50%'}");
+	refused("proc-freeze", "{'processes':'titles'}", "one is required with processes titles");
+	refused("proc-freeze", "{'processes':'manager','count':1}", "need processes titles");
 	refused("proc-freeze", "{'titles':'walreceiver'}", "needs processes titles");
 	refused("proc-freeze", "{'mechanism':'cgroup','processes':'postgres'}", "whole cgroup");
 	refused("proc-freeze", "{'mechanism':'cgroup','processes':'titles','titles':'x'}",
