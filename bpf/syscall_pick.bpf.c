@@ -233,7 +233,9 @@ int syscall_pick(struct bpf_raw_tracepoint_args *ctx)
 	call = REGS_CALL(regs);
 	if (call >= SYSCALL_GATE_CALLS)
 		return 0;
-	operation = operations[call];
+	/* Before Linux 6.8 the verifier forgets the comparison where the number is spilled to the stack. */
+	barrier_var(call);
+	operation = operations[call & (SYSCALL_GATE_CALLS - 1)];
 	if (!operation)
 		return 0;
 	task = (struct task_struct *)bpf_get_current_task();

@@ -151,38 +151,99 @@ static int put_one(struct vdso_process *p, const struct vdso_image *own,
 	return r < 0 ? r : vdso_make(p, patch->bytes, 0, own->padding, err);
 }
 
-int clock_patch_put(const struct ptrace_held *held, size_t count, const struct vdso_image *own,
-	const struct vdso_patch *patch, uint64_t token, size_t *ret_count, struct err **err)
+struct work {
+	const struct ptrace_held *held;
+	const struct proc_id *ids;
+	size_t count;
+	const struct vdso_image *own;
+	uint64_t token;
+	const struct vdso_patch *patch;
+	size_t *ret_count;
+	int (*step)(struct vdso_process *p, const struct vdso_image *own, struct left *left,
+		struct err **err);
+	struct left *left;
+	struct err **err;
+};
+
+/* In the tracer's thread: there are kernels that let nobody else write. */
+static int put_held(void *data)
 {
-	_cleanup_(opened_done) struct opened o = {.list = calloc(count + 1, sizeof(*o.list))};
+	const struct work *w = data;
+	_cleanup_(opened_done) struct opened o = {.list = calloc(w->count + 1, sizeof(*o.list))};
 	size_t had = 0, gone = 0;
 
 	if (!o.list)
-		return err_errno(err, ENOMEM, "skew clocks");
-	for (size_t i = 0; i < count; i++) {
+		return err_errno(w->err, ENOMEM, "skew clocks");
+	for (size_t i = 0; i < w->count; i++) {
 		_cleanup_(vdso_close) struct vdso_process p = {.fd = -1};
-		enum clock_patch_state s = process_open(held[i].id.pid, own, token, &p);
+		pid_t pid = w->held[i].id.pid;
+		enum clock_patch_state s = process_open(pid, w->own, w->token, &p);
 
 		if (s == CLOCK_PATCH_OTHER)
-			return err_set(err, EBUSY, "process %d: %s", held[i].id.pid,
-				clock_patch_reason(s));
+			return err_set(w->err, EBUSY, "process %d: %s", pid, clock_patch_reason(s));
 		had += s == CLOCK_PATCH_OURS;
 		if (s != CLOCK_PATCH_NONE)
 			continue;
-		if (entries_in_use(&p, own))
-			return err_set(err, EAGAIN, "process %d reads a clock", held[i].id.pid);
+		if (entries_in_use(&p, w->own))
+			return err_set(w->err, EAGAIN, "process %d reads a clock", pid);
 		o.list[o.count++] = p;
 		p = (struct vdso_process){.fd = -1};
 	}
 	for (size_t i = 0; i < o.count; i++) {
-		int r = put_one(&o.list[i], own, patch, err);
+		int r = put_one(&o.list[i], w->own, w->patch, w->err);
 
 		if (r < 0 && r != -ESRCH)
 			return r;
 		gone += r == -ESRCH;
 	}
-	*ret_count = had + o.count - gone;
+	*w->ret_count = had + o.count - gone;
 	return 0;
+}
+
+int clock_patch_put(struct ptrace_hold *hold, const struct vdso_image *own, const struct vdso_patch *patch,
+	uint64_t token, size_t *ret_count, struct err **err)
+{
+	_cleanup_free_ struct ptrace_held *held = NULL;
+	struct work w = {.own = own, .patch = patch, .token = token, .ret_count = ret_count, .err = err};
+	int r;
+
+	r = ptrace_hold_list(hold, &held, &w.count, err);
+	w.held = held;
+	return r < 0 ? r : ptrace_hold_call(hold, put_held, &w);
+}
+
+struct ending {
+	struct vdso_process *process;
+	size_t block;
+	struct err **err;
+};
+
+static int end_held(void *data)
+{
+	const struct ending *e = data;
+
+	return vdso_block_end(e->process, e->block, e->err);
+}
+
+/* Its threads run on; where only a tracer may write, they are seized and not stopped. */
+static int end_skew(struct vdso_process *p, size_t block, struct err **err)
+{
+	_cleanup_(ptrace_hold_freep) struct ptrace_hold *hold = NULL;
+	_cleanup_err_ struct err *why = NULL;
+	struct ending e = {p, block, err};
+	struct proc_id id;
+	size_t n_new;
+	int r;
+
+	r = vdso_block_end(p, block, &why);
+	if (r != -EACCES)
+		return r < 0 ? err_set(err, r, "%s", err_text(why)) : 0;
+	r = proc_identify(p->pid, &id, err);
+	if (r >= 0)
+		r = ptrace_hold_new(&hold, err);
+	if (r >= 0)
+		r = ptrace_hold_seize(hold, &id, 1, &n_new, err);
+	return r < 0 ? r : ptrace_hold_call(hold, end_held, &e);
 }
 
 /* Every process of the node with this token's patch; ends its skew where it goes on. */
@@ -208,7 +269,7 @@ static int find_all(const struct vdso_image *own, uint64_t token, struct proc_id
 		    process_open(pids[i], own, token, &p) != CLOCK_PATCH_OURS)
 			continue;
 		if (vdso_block_of(&p, own->padding, &block) && block.length_ns > 0)
-			r = vdso_block_end(&p, own->padding, err);
+			r = end_skew(&p, own->padding, err);
 		if (r < 0 && r != -ESRCH)
 			return r;
 		if (r >= 0 && proc_identify(pids[i], &found[count], NULL) == 0)
@@ -278,61 +339,68 @@ static int restore_block(struct vdso_process *p, const struct vdso_image *own, s
 	return r < 0 ? r : vdso_make(p, own->bytes, own->padding, data, err);
 }
 
-typedef int (*step_fn)(struct vdso_process *p, const struct vdso_image *own, struct left *left,
-	struct err **err);
-
-/* One step on each of them, under one stop. -EAGAIN: some are left. */
-static int step_once(const struct proc_id *ids, size_t count, const struct vdso_image *own,
-	uint64_t token, step_fn step, struct left *left, struct err **err)
+/* One step on each of them, in the tracer's thread. -EAGAIN: some are left. */
+static int step_held(void *data)
 {
-	_cleanup_(ptrace_hold_freep) struct ptrace_hold *hold = NULL;
+	const struct work *w = data;
 	bool again = false;
-	int r;
 
-	r = ptrace_hold_new(&hold, err);
-	if (r >= 0)
-		r = stop_all(hold, ids, count, err);
-	for (size_t i = 0; i < count && r >= 0; i++) {
+	for (size_t i = 0; i < w->count; i++) {
 		_cleanup_(vdso_close) struct vdso_process p = {.fd = -1};
+		int r;
 
-		if (process_open(ids[i].pid, own, token, &p) != CLOCK_PATCH_OURS)
+		if (process_open(w->ids[i].pid, w->own, w->token, &p) != CLOCK_PATCH_OURS)
 			continue;
-		r = step(&p, own, left, err);
+		r = w->step(&p, w->own, w->left, w->err);
 		again |= r == -EAGAIN;
-		if (r == -ESRCH || r == -EAGAIN)
-			r = 0;
+		if (r < 0 && r != -ESRCH && r != -EAGAIN)
+			return r;
 	}
-	return r < 0 ? r : again ? -EAGAIN : 0;
+	return again ? -EAGAIN : 0;
 }
 
-static int step_all(const struct proc_id *ids, size_t count, const struct vdso_image *own,
-	uint64_t token, step_fn step, struct err **err)
+/* Under one stop. */
+static int step_once(struct work *w)
+{
+	_cleanup_(ptrace_hold_freep) struct ptrace_hold *hold = NULL;
+	int r;
+
+	r = ptrace_hold_new(&hold, w->err);
+	if (r >= 0)
+		r = stop_all(hold, w->ids, w->count, w->err);
+	return r < 0 ? r : ptrace_hold_call(hold, step_held, w);
+}
+
+static int step_all(struct work *w)
 {
 	_cleanup_(left_done) struct left left = {0};
 	uint64_t end = now_ns() + REMOVE_NS;
 	int r;
 
-	while ((r = step_once(ids, count, own, token, step, &left, err)) == -EAGAIN && now_ns() < end)
+	w->left = &left;
+	while ((r = step_once(w)) == -EAGAIN && now_ns() < end)
 		usleep(AGAIN_US);
-	return r == -EAGAIN ? err_set(err, EBUSY, "%s", err ? err_text(*err) : "a clock is being read") :
-			      r;
+	return r == -EAGAIN ? err_set(w->err, EBUSY, "%s",
+				      w->err ? err_text(*w->err) : "a clock is being read") : r;
 }
 
 int clock_patch_remove(const struct vdso_image *own, uint64_t token, struct err **err)
 {
 	for (int round = 0; round < ROUNDS; round++) {
 		_cleanup_free_ struct proc_id *ids = NULL;
-		size_t n = 0;
+		struct work w = {.own = own, .token = token, .step = restore_entries, .err = err};
 		int r;
 
-		r = find_all(own, token, &ids, &n, err);
-		if (r < 0 || n == 0)
+		r = find_all(own, token, &ids, &w.count, err);
+		if (r < 0 || w.count == 0)
 			return r;
-		r = step_all(ids, n, own, token, restore_entries, err);
+		w.ids = ids;
+		r = step_all(&w);
 		if (r < 0)
 			return r;
 		usleep(LEAVE_US);
-		r = step_all(ids, n, own, token, restore_block, err);
+		w.step = restore_block;
+		r = step_all(&w);
 		if (r < 0)
 			return r;
 	}

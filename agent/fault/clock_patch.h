@@ -22,11 +22,11 @@ enum clock_patch_state clock_patch_look(pid_t pid, const struct vdso_image *own,
 /* For people: why a process in that state is not skewed; static text. */
 const char *clock_patch_reason(enum clock_patch_state state);
 
-/* Writes the patch into each of them that has none, all of them or none: they stand, or wait in the
- * kernel. *ret_count: how many have it now. -EAGAIN: a thread is where a jump is to be, or still
+/* Writes the patch into each of those held that has none, all of them or none: they stand, or wait in
+ * the kernel. *ret_count: how many have it now. -EAGAIN: a thread is where a jump is to be, or still
  * runs: let them run on and try again. -EBUSY: another experiment's. */
-int clock_patch_put(const struct ptrace_held *held, size_t count, const struct vdso_image *own,
-	const struct vdso_patch *patch, uint64_t token, size_t *ret_count, struct err **err);
+int clock_patch_put(struct ptrace_hold *hold, const struct vdso_image *own, const struct vdso_patch *patch,
+	uint64_t token, size_t *ret_count, struct err **err);
 
 /*
  * Gives every process of the node that has this token's patch the kernel's own bytes back. The skew

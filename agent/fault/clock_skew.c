@@ -170,9 +170,8 @@ static void mark_skewed(struct skew *z)
 static int put_once(struct skew *z, size_t *ret_count, struct err **err)
 {
 	_cleanup_(ptrace_hold_freep) struct ptrace_hold *hold = NULL;
-	_cleanup_free_ struct ptrace_held *held = NULL;
-	size_t n = 0, running;
 	uint64_t start;
+	size_t running;
 	int r;
 
 	r = ptrace_hold_new(&hold, err);
@@ -183,9 +182,7 @@ static int put_once(struct skew *z, size_t *ret_count, struct err **err)
 		r = ptrace_hold_stop(hold, STOP_WAIT_NS, &running);
 	node_point(z->fault->node, FAULT, "stopped");
 	if (r >= 0)
-		r = ptrace_hold_list(hold, &held, &n, err);
-	if (r >= 0)
-		r = clock_patch_put(held, n, &z->own, &z->patch, z->asked.token, ret_count, err);
+		r = clock_patch_put(hold, &z->own, &z->patch, z->asked.token, ret_count, err);
 	node_point(z->fault->node, FAULT, "patched");
 	ptrace_hold_free(steal_ptr(hold));
 	z->stop_ns = now_ns() - start;

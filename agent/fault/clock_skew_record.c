@@ -123,8 +123,7 @@ static int put_once(pid_t pid, const struct vdso_image *own, const struct vdso_p
 	uint64_t token, struct err **err)
 {
 	_cleanup_(ptrace_hold_freep) struct ptrace_hold *hold = NULL;
-	_cleanup_free_ struct ptrace_held *held = NULL;
-	size_t n, n_new, running;
+	size_t n = 0, n_new, running;
 	struct proc_id id;
 	int r;
 
@@ -136,9 +135,7 @@ static int put_once(pid_t pid, const struct vdso_image *own, const struct vdso_p
 	if (r >= 0)
 		r = ptrace_hold_stop(hold, PROBE_STOP_NS, &running);
 	if (r >= 0)
-		r = ptrace_hold_list(hold, &held, &n, err);
-	if (r >= 0)
-		r = clock_patch_put(held, n, own, patch, token, &n, err);
+		r = clock_patch_put(hold, own, patch, token, &n, err);
 	return r < 0 || n == 1 ? r : err_set(err, EOPNOTSUPP, "its vDSO cannot be written");
 }
 

@@ -20,7 +20,7 @@
 #define SEIZE_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC)
 #define SEIZE_CHILDREN (PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK)
 
-enum request { REQUEST_NONE, REQUEST_SEIZE, REQUEST_STOP, REQUEST_QUIT };
+enum request { REQUEST_NONE, REQUEST_SEIZE, REQUEST_STOP, REQUEST_CALL, REQUEST_QUIT };
 
 struct ptrace_hold {
 	pthread_t thread;
@@ -34,6 +34,8 @@ struct ptrace_hold {
 	enum request request;
 	const struct proc_id *ids;
 	size_t n_ids, n_new;
+	int (*call)(void *data);
+	void *call_data;
 	int result;
 	struct err *err;
 
@@ -162,6 +164,20 @@ static void handle_stop_request(struct ptrace_hold *h)
 			trace(PTRACE_INTERRUPT, h->all.list[i].tid, 0);
 }
 
+/* Whoever waits for the answer sends PTRACE_HOLD_WAKE meanwhile. */
+static int handle_call(struct ptrace_hold *h)
+{
+	sigset_t wake, old;
+	int r;
+
+	sigemptyset(&wake);
+	sigaddset(&wake, PTRACE_HOLD_WAKE);
+	pthread_sigmask(SIG_BLOCK, &wake, &old);
+	r = h->call(h->call_data);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return r;
+}
+
 /* True: the thread is to end. */
 static bool handle_request(struct ptrace_hold *h)
 {
@@ -172,6 +188,8 @@ static bool handle_request(struct ptrace_hold *h)
 		h->result = handle_seize(h);
 	else if (h->request == REQUEST_STOP)
 		handle_stop_request(h);
+	else if (h->request == REQUEST_CALL)
+		h->result = handle_call(h);
 	if (h->request != REQUEST_NONE) {
 		h->request = REQUEST_NONE;
 		pthread_cond_broadcast(&h->changed);
@@ -433,6 +451,18 @@ int ptrace_hold_list(struct ptrace_hold *h, struct ptrace_held **ret, size_t *re
 
 	pthread_mutex_lock(&h->lock);
 	r = tracees_list(&h->all, ret, ret_count, err);
+	pthread_mutex_unlock(&h->lock);
+	return r;
+}
+
+int ptrace_hold_call(struct ptrace_hold *h, int (*call)(void *data), void *data)
+{
+	int r;
+
+	pthread_mutex_lock(&h->lock);
+	h->call = call;
+	h->call_data = data;
+	r = ask(h, REQUEST_CALL);
 	pthread_mutex_unlock(&h->lock);
 	return r;
 }

@@ -73,6 +73,10 @@ int ptrace_hold_stop(struct ptrace_hold *h, uint64_t timeout_ns, size_t *ret_run
 int ptrace_hold_list(struct ptrace_hold *h, struct ptrace_held **ret, size_t *ret_count,
 	struct err **err);
 
+/* Runs a function in the tracer's thread, for what the kernel grants to a tracer alone; it must be short
+ * and must not call any of these. What it returned. */
+int ptrace_hold_call(struct ptrace_hold *h, int (*call)(void *data), void *data);
+
 /* Stops that were handled since the beginning: signals passed on, forks, group stops. */
 uint64_t ptrace_hold_events(const struct ptrace_hold *h);
 

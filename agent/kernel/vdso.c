@@ -195,6 +195,18 @@ bool vdso_block_of(const struct vdso_process *p, size_t block, struct vdso_block
 	return true;
 }
 
+/* EIO says both: that its memory is gone, and that the kernel does not let us. */
+static int write_failed(const struct vdso_process *p, int code, struct err **err)
+{
+	char byte;
+
+	if (code == EIO && pread(p->fd, &byte, 1, (off_t)p->address) == 1)
+		return err_set(err, EACCES,
+			"the kernel does not let us write into the vDSO of process %d (its parameter "
+			"proc_mem.force_override)", p->pid);
+	return err_errno(err, mem_code(code), "write into the vDSO of process %d", p->pid);
+}
+
 int vdso_write(struct vdso_process *p, size_t offset, const void *bytes, size_t size, struct err **err)
 {
 	ssize_t n;
@@ -203,7 +215,7 @@ int vdso_write(struct vdso_process *p, size_t offset, const void *bytes, size_t 
 		return err_set(err, EINVAL, "a write outside of the vDSO");
 	n = pwrite(p->fd, bytes, size, (off_t)(p->address + offset));
 	if (n < 0)
-		return err_errno(err, mem_code(errno), "write into the vDSO of process %d", p->pid);
+		return write_failed(p, errno, err);
 	if ((size_t)n != size)
 		return err_set(err, EIO, "write into the vDSO of process %d: %zd of %zu bytes", p->pid,
 			n, size);

@@ -1,7 +1,8 @@
 /*
  * The vDSO (vdso(7)): the code of the kernel's that a process reads clocks with. All 64-bit processes
  * of a node map the same image; a write through /proc/PID/mem gives a process private copies of
- * the pages it hits, which its children inherit and an exec drops.
+ * the pages it hits, which its children inherit and an exec drops. Some kernels let only the thread that
+ * traces a process write so (proc_mem.force_override=ptrace, Linux 6.12).
  *
  * A skew is code in the zero padding behind the image, entered by a jump over the first bytes of each
  * clock function, and data before that code. It skews nothing before its start and after its end:
@@ -88,11 +89,12 @@ int vdso_open(pid_t pid, const struct vdso_image *own, struct vdso_process *ret,
 void vdso_close(struct vdso_process *p);
 /* Its block, if it has one by the magic; reads nothing anew. */
 bool vdso_block_of(const struct vdso_process *p, size_t block, struct vdso_block *ret);
-/* Writes some bytes of it. -ESRCH. */
+/* Writes some bytes of it. -ESRCH. -EACCES: only its tracer may, or nobody. */
 int vdso_write(struct vdso_process *p, size_t offset, const void *bytes, size_t size, struct err **err);
-/* Makes [from, to) as in the image wanted; writes only what differs, a jump at once. -ESRCH. */
+/* Makes [from, to) as in the image wanted; writes only what differs, a jump at once. -ESRCH,
+ * -EACCES. */
 int vdso_make(struct vdso_process *p, const uint8_t *wanted, size_t from, size_t to, struct err **err);
-/* Ends the skew of its block; its threads may run. -ESRCH. */
+/* Ends the skew of its block; its threads may run. -ESRCH, -EACCES. */
 int vdso_block_end(struct vdso_process *p, size_t block, struct err **err);
 
 /* Where one of its threads, which stands or waits in the kernel, goes on. */

@@ -129,6 +129,14 @@ class Archive:
                 run("dpkg-deb", "--extract", deb, root)
 
 
+def libraries(program):
+    """What a program is linked with; nothing for a static one."""
+    if not os.path.exists(program):
+        raise Unavailable(f"there is no {program} (tools/deps vm)")
+    said = subprocess.run(["ldd", program], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return re.findall(r"(/\S+) \(0x", said.stdout)
+
+
 class Kernel:
     def __init__(self, folder):
         self.folder = folder
@@ -161,12 +169,15 @@ class Kernel:
         """The archive with which every boot of this kernel begins, made once."""
         with open(os.path.join(HERE, "init"), "rb") as f:
             init = f.read()
-        with open(BOOT_PROGRAM, "rb") as f:
-            busybox = f.read()
-        key = hashlib.sha256(init + busybox + " ".join(BOOT_MODULES).encode()).hexdigest()[:12]
+        files = {"init": (0o755, init)}
+        for source in [BOOT_PROGRAM, *libraries(BOOT_PROGRAM)]:
+            with open(source, "rb") as f:
+                files[source.lstrip("/")] = (0o755, f.read())
+        key = hashlib.sha256(b"".join(data for _, data in files.values()) +
+                             " ".join(BOOT_MODULES).encode()).hexdigest()[:12]
         path = os.path.join(self.folder, f"initrd-{key}")
         if not os.path.exists(path):
-            files, order = {"init": (0o755, init), "bin/busybox": (0o755, busybox)}, []
+            order = []
             for module in self.boot_modules():
                 opener = lzma.open if module.endswith(".xz") else open
                 with opener(module, "rb") as f:
@@ -190,8 +201,11 @@ def archive(files, folders=()):
         head = b"070701" + b"".join(b"%08x" % f for f in fields) + path
         parts.append(head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4))
 
-    parents = {os.path.dirname(path) for path in files} - {""}
-    for folder in sorted(parents | set(folders)):
+    parents = set(folders)
+    for path in files:
+        while path := os.path.dirname(path):
+            parents.add(path)
+    for folder in sorted(parents):
         add(folder, 0o40755, b"")
     for path, (mode, data) in files.items():
         add(path, 0o100000 | mode, data)
