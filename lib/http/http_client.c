@@ -3,9 +3,12 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/clock.h"
@@ -13,7 +16,8 @@
 #include "core/wire.h"
 
 #define BODY_MAX (16UL << 20)
-#define LINE_MAX_BYTES (1UL << 20)
+#define LINE_MAX_BYTES (4UL << 20)
+#define STREAM_DEAD_MS 10000
 
 struct http_call {
 	struct http_client *client;
@@ -387,7 +391,8 @@ static int set_body(struct http_call *call, const struct http_request *r)
 	if (!call->body_sent)
 		return -ENOMEM;
 	curl_easy_setopt(call->easy, CURLOPT_POSTFIELDS, call->body_sent);
-	return header_add(call, "Content-Type", "application/json");
+	return header_add(call, "Content-Type",
+		r->content_type ? r->content_type : "application/json");
 }
 
 static int set_tls(struct http_call *call, const struct http_request *r)
@@ -403,6 +408,22 @@ static int set_tls(struct http_call *call, const struct http_request *r)
 	if (tls->key)
 		curl_easy_setopt(call->easy, CURLOPT_SSLKEY, tls->key);
 	return tls->server_name ? set_server_name(call, r->url, tls->server_name) : 0;
+}
+
+/* A stream is silent for long: that its server is gone, only the kernel's probes can tell (tcp(7)). */
+static int curl_stream_socket(void *data, curl_socket_t fd, curlsocktype purpose)
+{
+	const unsigned limit_ms = STREAM_DEAD_MS;
+	const int on = 1, idle_s = 3, interval_s = 1;
+
+	(void)data;
+	(void)purpose;
+	/* Of a unix socket none of these is known, and none is needed. */
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &limit_ms, sizeof(limit_ms));
+	return CURL_SOCKOPT_OK;
 }
 
 static int call_set_up(struct http_call *call, const struct http_request *r)
@@ -428,6 +449,11 @@ static int call_set_up(struct http_call *call, const struct http_request *r)
 	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, timeout);
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
 		r->connect_timeout_ms ? (long)r->connect_timeout_ms : 1000L);
+	if (r->timeout_ms == UINT64_MAX) {
+		curl_easy_setopt(e, CURLOPT_SOCKOPTFUNCTION, curl_stream_socket);
+		/* Not one that was made without these. */
+		curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, 1L);
+	}
 	if (r->unix_socket)
 		curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, r->unix_socket);
 	code = set_tls(call, r);

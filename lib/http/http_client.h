@@ -26,6 +26,7 @@ struct http_request {
 	const struct http_tls *tls;	/* NULL: none */
 	const char *token;		/* sent as "Authorization: Bearer"; NULL: none. Never logged */
 	const char *body;		/* JSON; NULL: none. Copied. */
+	const char *content_type;	/* of the body; NULL: application/json */
 	uint64_t connect_timeout_ms;	/* 0: 1000 */
 	uint64_t timeout_ms;		/* whole call; 0: 5000; UINT64_MAX: none (streams) */
 	/* A streamed answer: called for each whole line; the answer's body is then empty. */

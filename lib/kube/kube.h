@@ -25,6 +25,8 @@ DEFINE_CLEANUP(struct kube_config, kube_config_free)
 /* /var/run/secrets/kubernetes.io/serviceaccount and KUBERNETES_SERVICE_HOST, _PORT. -ENOENT: not in a
  * pod with a service account. */
 int kube_config_in_cluster(struct kube_config **ret, struct err **err);
+/* The same with the account's files (token, ca.crt, namespace) in another folder. */
+int kube_config_in_folder(const char *folder, struct kube_config **ret, struct err **err);
 /* context NULL: current-context. A context that wants a program run (exec, auth-provider) is refused
  * with the reason: give it a token or a certificate. */
 int kube_config_load(const char *path, const char *context, struct kube_config **ret,
@@ -33,6 +35,9 @@ int kube_config_load(const char *path, const char *context, struct kube_config *
  * -ENOENT: there is none of them, and no Kubernetes to speak of. */
 int kube_config_find(const char *path, const char *context, struct kube_config **ret,
 	struct err **err);
+
+/* The token that a file holds now (-EINVAL: none). Caller frees, and wipes it before. */
+int kube_token_read(const char *path, char **ret, struct err **err);
 
 struct kube;
 /* Takes config. Sends nothing yet. */
