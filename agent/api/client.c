@@ -4,13 +4,14 @@
 #include <sys/socket.h>
 #include "core/clock.h"
 
-struct client *client_new(struct client_list *list, int fd)
+struct client *client_new(struct client_list *list, int fd, const void *listener)
 {
 	struct client *c = calloc(1, sizeof(*c));
 
 	if (!c)
 		return NULL;
 	c->fd = fd;
+	c->listener = listener;
 	c->since_ns = now_ns();
 	c->next = list->first;
 	if (c->next)
@@ -66,4 +67,11 @@ unsigned client_list_expire(struct client_list *list, uint64_t at_ns)
 		expired++;
 	}
 	return expired;
+}
+
+void client_list_shut(struct client_list *list, const void *listener)
+{
+	for (struct client *c = list->first; c; c = c->next)
+		if (c->listener == listener)
+			(void)shutdown(c->fd, SHUT_RDWR);
 }

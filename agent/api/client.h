@@ -20,6 +20,7 @@ struct client {
 	bool answering;		/* its request is complete */
 	bool following;		/* gets events */
 	bool suspended;		/* waits for events: nothing is expected of it */
+	const void *listener;	/* whose connection it is */
 	struct client *previous, *next;
 };
 
@@ -28,8 +29,10 @@ struct client_list {
 	unsigned count;
 };
 
-struct client *client_new(struct client_list *list, int fd);
+struct client *client_new(struct client_list *list, int fd, const void *listener);
 void client_free(struct client_list *list, struct client *c);
 /* Shuts those down that took too long, or that will say no more before their request is complete; libmicrohttpd
  * then finds them closed. Returns how many. */
 unsigned client_list_expire(struct client_list *list, uint64_t at_ns);
+/* Shuts down all of that listener. */
+void client_list_shut(struct client_list *list, const void *listener);

@@ -11,6 +11,7 @@
 
 struct request {
 	struct api_server *server;
+	const struct listener *listener;
 	struct MHD_Connection *connection;
 	struct client *client;
 	const struct route *route;	/* NULL until it is found, or where there is none */
@@ -49,6 +50,7 @@ void *request_begin(void *cls, const char *target, struct MHD_Connection *connec
 	if (!r)
 		return NULL;
 	r->server = listener->server;
+	r->listener = listener;
 	r->connection = connection;
 	r->client = client_of(connection);
 	if (r->client) {
@@ -321,7 +323,8 @@ static struct MHD_Response *respond(struct request *r, struct answer *answer)
 	MHD_add_response_header(response, "Cache-Control", "no-store");
 	if (r->refused == 405)
 		MHD_add_response_header(response, "Allow", r->allow);
-	if (r->hang_up)
+	/* A connection under TLS files that were replaced has had its last request. */
+	if (r->hang_up || r->listener->retired)
 		MHD_add_response_header(response, "Connection", "close");
 	return response;
 }

@@ -9,6 +9,7 @@
 #include "api/client.h"
 #include "api/event_stream.h"
 #include "api/metrics.h"
+#include "api/remote.h"
 #include "api/server.h"
 #include "api/tls.h"
 
@@ -23,14 +24,26 @@ struct listener {
 	struct MHD_Daemon *daemon;
 	sd_event_source *io, *timer;
 	bool tls;
+	bool retired;			/* its TLS files were replaced: takes no new connection */
+	struct listener *next;
 };
+
+/* Takes fd, also on failure: libmicrohttpd closes it with the daemon. tls NULL: the unix socket. */
+int listener_new(struct api_server *s, int fd, const struct tls_files *tls, struct err **err);
+void listener_free(struct listener *l);
+/* Runs the daemon until it waits for the network. */
+void listener_run(struct listener *l);
+/* New connections get these TLS files; those there are go on, and end as they become idle. */
+int listener_replace(struct api_server *s, const struct tls_files *tls, struct err **err);
+/* Ends those that were replaced and have no connection left. */
+void listeners_reap(struct api_server *s);
 
 struct api_server {
 	struct agent *agent;
-	struct listener local, remote;
+	struct listener *listeners;	/* the newest first */
+	struct remote *remote;		/* NULL: no TCP */
 	struct stat local_id;
 	bool bound;			/* local_id is that of config.socket_path */
-	struct tls_files tls;
 	struct client_list clients;
 	struct event_stream *streams;
 	unsigned n_followers;
@@ -42,6 +55,11 @@ struct api_server {
 	bool stopping;
 };
 
+/* Once to the log, once to those who follow; kind "error" or "audit". */
+void server_tell(struct api_server *s, const char *kind, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Time limits and heartbeats: runs by itself while there are connections. */
+void server_tick_arm(struct api_server *s);
 /* An agent that its owner has done with leaves when nobody else uses it. */
 void server_leave_if_unused(struct api_server *s);
 

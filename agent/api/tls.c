@@ -17,6 +17,12 @@ void tls_files_done(struct tls_files *t)
 	*t = (struct tls_files){0};
 }
 
+bool tls_files_equal(const struct tls_files *a, const struct tls_files *b)
+{
+	return strcmp(a->certificate, b->certificate) == 0 && strcmp(a->key, b->key) == 0 &&
+	       strcmp(a->ca, b->ca) == 0;
+}
+
 static int read_pem(const char *what, const char *path, char **ret, size_t *ret_length,
 	struct err **err)
 {

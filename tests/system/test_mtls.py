@@ -277,6 +277,101 @@ class Starting(unittest.TestCase):
         self.assertEqual(any_agent.stop(), 0)
 
 
+class Reloading(unittest.TestCase):
+    """Files that change under an agent that runs, as a Kubernetes Secret volume changes them: by exchanging "..data"."""
+
+    def setUp(self):
+        self.where, self.port = tempfile.mkdtemp(prefix="pj-mtls-reload-"), free_port()
+        self.addCleanup(shutil.rmtree, self.where)
+        self.version = 0
+        self.publish("server.pem", "server.key", "ca.pem")
+        self.agent = Agent(self.where, "--listen", f"127.0.0.1:{self.port}", "--tls-cert", f"{self.where}/tls.crt", "--tls-key",
+                           f"{self.where}/tls.key", "--tls-ca", f"{self.where}/ca.crt", document=document).start()
+        self.addCleanup(self.agent.kill)
+
+    def publish(self, certificate, key, ca):
+        self.version += 1
+        where = os.path.join(self.where, f"..{self.version}")
+        os.mkdir(where)
+        for name, source in (("tls.crt", certificate), ("tls.key", key), ("ca.crt", ca)):
+            shutil.copy(file(source), os.path.join(where, name))
+            if not os.path.lexists(os.path.join(self.where, name)):
+                os.symlink(f"..data/{name}", os.path.join(self.where, name))
+        os.symlink(f"..{self.version}", os.path.join(self.where, "..tmp"))
+        os.rename(os.path.join(self.where, "..tmp"), os.path.join(self.where, "..data"))
+
+    def connect(self, name, ca="ca.pem"):
+        context = client_tls(file(ca), file(f"{name}.pem"), file(f"{name}.key"))
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=context)
+        connection.connect()
+        return connection
+
+    def status(self, name, ca="ca.pem"):
+        try:
+            connection = self.connect(name, ca)
+        except ssl.SSLError:
+            return "TLS"
+        try:
+            return call(connection, document, "GET", "/v1/node").status
+        finally:
+            connection.close()
+
+    def test_new_files_without_a_restart(self):
+        make("foreign-server", "/CN=agent", "server", ca="stranger")
+        self.assertEqual((self.status("pgjolt"), self.status("foreign", "stranger.pem")), (200, "TLS"))
+        old = self.connect("pgjolt")
+        self.assertEqual(call(old, document, "GET", "/v1/node").status, 200)
+        follower = self.connect("pgjolt")
+        follower.request("GET", "/v1/events?follow=true")
+        stream = follower.getresponse()
+        self.publish("foreign-server.pem", "foreign-server.key", "stranger.pem")
+        self.agent.wait_for(lambda: "new TLS files are in use" in self.agent.read_log())
+        self.assertEqual((self.status("pgjolt"), self.status("foreign", "stranger.pem")), ("TLS", 200))
+        self.assertEqual(self.status("pgjolt", "stranger.pem"), 403)
+        answer = call(old, document, "GET", "/v1/node")
+        self.assertEqual((answer.status, answer.headers["Connection"]), (200, "close"))
+        seen = ""
+        while "new TLS files are in use" not in seen:
+            seen += stream.readline().decode()
+        follower.close()
+        old.close()
+        self.publish("server.pem", "server.key", "ca.pem")
+        self.agent.wait_for(lambda: self.status("pgjolt") == 200)
+        self.assertEqual(self.agent.stop(), 0)
+
+    def test_bad_files_change_nothing(self):
+        self.publish("server.pem", "pgjolt.key", "ca.pem")
+        self.agent.wait_for(lambda: "the new TLS files are not taken, those before stay" in self.agent.read_log())
+        self.assertIn("not that of the certificate", self.agent.read_log())
+        self.assertEqual(self.status("pgjolt"), 200)
+        # One after the other, without "..data": the pair is right again with the second.
+        make("second", "/CN=agent", "server")
+        for name, source in (("tls.crt", "second.pem"), ("tls.key", "second.key")):
+            os.unlink(os.path.join(self.where, name))
+            shutil.copy(file(source), os.path.join(self.where, name))
+        self.agent.wait_for(lambda: "new TLS files are in use" in self.agent.read_log())
+        connection = self.connect("pgjolt")
+        with open(file("second.pem"), encoding="ascii") as f:
+            self.assertEqual(connection.sock.getpeercert(binary_form=True), ssl.PEM_cert_to_DER_cert(f.read()))
+        connection.close()
+        self.assertEqual(self.agent.stop(), 0)
+
+    def test_many_changes_leave_nothing_behind(self):
+        before, connections = self.agent.descriptors(), []
+        for i in range(8):
+            told = self.agent.read_log().count("new TLS files are in use")
+            kept = self.connect("pgjolt")
+            make(f"next{i}", "/CN=agent", "server")
+            self.publish(f"next{i}.pem", f"next{i}.key", "ca.pem")
+            self.agent.wait_for(lambda n=told: self.agent.read_log().count("new TLS files are in use") > n)
+            connections.append(kept)
+        self.assertEqual(self.status("pgjolt"), 200)
+        for kept in connections:
+            kept.close()
+        self.agent.wait_for(lambda: self.agent.descriptors() <= before)
+        self.assertEqual(self.agent.stop(), 0)
+
+
 if __name__ == "__main__":
     if os.geteuid() != 0 or not shutil.which("openssl"):
         print("needs root and openssl")

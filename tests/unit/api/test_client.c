@@ -9,7 +9,7 @@ static int pair[2];
 static struct client *connected(struct client_list *list)
 {
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
-	return client_new(list, pair[0]);
+	return client_new(list, pair[0], NULL);
 }
 
 static bool is_shut(void)
@@ -93,7 +93,7 @@ Test(client, the_list_keeps_its_links)
 	struct client *c[3];
 
 	for (int i = 0; i < 3; i++)
-		c[i] = client_new(&list, -1);
+		c[i] = client_new(&list, -1, NULL);
 	client_free(&list, c[1]);
 	cr_assert_eq(list.first, c[2]);
 	cr_assert_eq(c[2]->next, c[0]);
