@@ -330,7 +330,7 @@ int experiment_end(struct experiment *e, struct err **err)
 	point(e, "reverting");
 	driver_release(e);
 	point(e, "released");
-	r = e->driver->revert(&e->undo, &why);
+	r = e->driver->revert ? e->driver->revert(&e->undo, &why) : 0;
 	if (r < 0) {
 		err_wrap(&why, r, "revert %s", e->fault_name);
 		return end_stuck(e, r, why, err);
@@ -338,7 +338,7 @@ int experiment_end(struct experiment *e, struct err **err)
 	point(e, "reverted");
 	experiment_set_state(e, EXPERIMENT_VERIFYING, NULL);
 	point(e, "verifying");
-	r = e->driver->verify_clean(&e->undo, &why);
+	r = e->driver->verify_clean ? e->driver->verify_clean(&e->undo, &why) : 0;
 	if (r < 0) {
 		err_wrap(&why, r, "verify %s", e->fault_name);
 		return end_stuck(e, r, why, err);

@@ -322,22 +322,7 @@ static void release(struct fault *f)
 	f->state = NULL;
 }
 
-/* A connection that was reset cannot be taken back. */
-static int revert(const struct undo *u, struct err **err)
-{
-	(void)u;
-	(void)err;
-	return 0;
-}
-
-/* No trace in the kernel: the timer ended with release(). */
-static int verify_clean(const struct undo *u, struct err **err)
-{
-	(void)u;
-	(void)err;
-	return 0;
-}
-
+/* What was struck stays struck, and the timer ends with release(): no revert. */
 const struct fault_driver driver_conn_reset = {
 	.spec = &fault_conn_reset,
 	.probe = probe,
@@ -345,6 +330,4 @@ const struct fault_driver driver_conn_reset = {
 	.fire = fire,
 	.observe = observe,
 	.release = release,
-	.revert = revert,
-	.verify_clean = verify_clean,
 };

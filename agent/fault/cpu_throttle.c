@@ -191,21 +191,6 @@ static void release(struct fault *f)
 	f->state = NULL;
 }
 
-static int revert(const struct undo *u, struct err **err)
-{
-	return group_settings_revert(u->record, err);
-}
-
-static int verify_clean(const struct undo *u, struct err **err)
-{
-	return group_settings_verify(u->record, err);
-}
-
-static bool target_is_gone(const struct fault *f)
-{
-	return group_is_deserted(f->instance->cgroup);
-}
-
 const struct fault_driver driver_cpu_throttle = {
 	.spec = &fault_cpu_throttle,
 	.probe = probe,
@@ -213,7 +198,7 @@ const struct fault_driver driver_cpu_throttle = {
 	.fire = fire,
 	.observe = observe,
 	.release = release,
-	.revert = revert,
-	.verify_clean = verify_clean,
-	.target_is_gone = target_is_gone,
+	.revert = group_settings_revert,
+	.verify_clean = group_settings_verify,
+	.target_is_gone = group_target_is_gone,
 };

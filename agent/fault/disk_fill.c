@@ -171,14 +171,6 @@ static void release(struct fault *f)
 	node_point(f->node, FAULT, "freed");
 }
 
-/* Held: release(), or the agent's end, has done it all. */
-static int revert(const struct undo *u, struct err **err)
-{
-	(void)u;
-	(void)err;
-	return 0;
-}
-
 struct file_record {
 	uint64_t dev, inode;
 };
@@ -219,11 +211,6 @@ static int verify_clean(const struct undo *u, struct err **err)
 }
 
 /* What is open keeps the volume from being taken away: it ends when nothing of the pod is left. */
-static bool target_is_gone(const struct fault *f)
-{
-	return group_is_deserted(f->instance->cgroup);
-}
-
 const struct fault_driver driver_disk_fill = {
 	.spec = &fault_disk_fill,
 	.probe = probe,
@@ -231,7 +218,6 @@ const struct fault_driver driver_disk_fill = {
 	.fire = fire,
 	.observe = observe,
 	.release = release,
-	.revert = revert,
 	.verify_clean = verify_clean,
-	.target_is_gone = target_is_gone,
+	.target_is_gone = group_target_is_gone,
 };

@@ -84,11 +84,13 @@ struct fault_driver {
 	 * arm() succeeded, fired or not. */
 	void (*release)(struct fault *f);
 
-	/* Required. Idempotent; knows the record alone; a target that is gone is success.
+	/* NULL where nothing outlives release(). Idempotent; knows the record alone; a target that is gone
+	 * is success.
 	 * -EBADMSG: the record cannot be understood, so that trying again is of no use. */
 	int (*revert)(const struct undo *u, struct err **err);
 
-	/* Required. Looks at the kernel, not at our memory. 0: clean. -EBADMSG as revert(). */
+	/* NULL where release() leaves nothing to look for. Looks at the kernel, not at our memory. 0:
+	 * clean. -EBADMSG as revert(). Required with revert. */
 	int (*verify_clean)(const struct undo *u, struct err **err);
 
 	/* Optional. Asked once the postmaster has ended, from then on twice a second: is nothing left

@@ -273,12 +273,12 @@ static bool is_there(const struct group_settings *s)
 	return stat(s->folder, &st) == 0 && st.st_ino == s->inode;
 }
 
-int group_settings_revert(const cJSON *record, struct err **err)
+int group_settings_revert(const struct undo *u, struct err **err)
 {
 	_cleanup_(group_settings_done) struct group_settings s = {.lock_fd = -1};
 	int r;
 
-	r = read_record(record, &s, err);
+	r = read_record(u->record, &s, err);
 	for (size_t i = 0; i < s.count && r >= 0 && is_there(&s); i++) {
 		struct err *why = NULL;
 		bool same = false;
@@ -295,12 +295,12 @@ int group_settings_revert(const cJSON *record, struct err **err)
 	return r;
 }
 
-int group_settings_verify(const cJSON *record, struct err **err)
+int group_settings_verify(const struct undo *u, struct err **err)
 {
 	_cleanup_(group_settings_done) struct group_settings s = {.lock_fd = -1};
 	int r;
 
-	r = read_record(record, &s, err);
+	r = read_record(u->record, &s, err);
 	for (size_t i = 0; i < s.count && r >= 0 && is_there(&s); i++) {
 		struct err *why = NULL;
 		bool same = true;

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include "core/err.h"
+#include "fault/fault.h"
 #include "core/json.h"
 
 #define GROUP_SETTINGS_MAX 4
@@ -43,8 +44,8 @@ int group_settings_apply(const struct group_settings *s, struct err **err);
 cJSON *group_settings_record(const struct group_settings *s);
 /* By the record: writes back, or looks whether all is as before. A group that is gone is success.
  * -EBADMSG for a record that cannot be understood. */
-int group_settings_revert(const cJSON *record, struct err **err);
-int group_settings_verify(const cJSON *record, struct err **err);
+int group_settings_revert(const struct undo *u, struct err **err);
+int group_settings_verify(const struct undo *u, struct err **err);
 
 /* The present value, caller frees. */
 int group_setting_read(const char *folder, const char *file, const char *key, const char *absent,

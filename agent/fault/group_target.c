@@ -106,12 +106,12 @@ int group_controller_probe(const char *controller, const char *v2_file, const ch
 	return 0;
 }
 
-bool group_is_deserted(const char *cgroup)
+bool group_target_is_gone(const struct fault *f)
 {
 	_cleanup_free_ struct proc_id *ids = NULL;
 	size_t n;
 
-	if (cgroup_processes(cgroup, &ids, &n, NULL) < 0)
+	if (cgroup_processes(f->instance->cgroup, &ids, &n, NULL) < 0)
 		return true;
 	for (size_t i = 0; i < n; i++) {
 		struct proc_stat s;

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include "core/err.h"
 #include "core/wire.h"
+#include "fault/fault.h"
 
 struct group_target {
 	bool v2;
@@ -25,5 +26,6 @@ int group_target_find(const struct instance_info *i, const char *controller, con
 int group_controller_probe(const char *controller, const char *v2_file, const char *v1_file,
 	const char **ret, struct err **err);
 
-/* Is nothing left in the group (v2, or what stands for it) but workers of the agent's own? */
-bool group_is_deserted(const char *cgroup);
+/* A driver's target_is_gone: is nothing left in the instance's group (v2, or what stands for it) but
+ * workers of the agent's own? */
+bool group_target_is_gone(const struct fault *f);

@@ -261,11 +261,6 @@ static void release(struct fault *f)
 	node_point(f->node, FAULT, "ended");
 }
 
-static bool target_is_gone(const struct fault *f)
-{
-	return group_is_deserted(f->instance->cgroup);
-}
-
 const struct fault_driver driver_mem_stress = {
 	.spec = &fault_mem_stress,
 	.probe = probe,
@@ -275,5 +270,5 @@ const struct fault_driver driver_mem_stress = {
 	.release = release,
 	.revert = stress_revert,
 	.verify_clean = stress_verify,
-	.target_is_gone = target_is_gone,
+	.target_is_gone = group_target_is_gone,
 };

@@ -9,15 +9,14 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import suite  # noqa: E402
 from harness.vdso import is_pristine, vdso  # noqa: E402
 from lib_agent import Agent, Refused  # noqa: E402
 from lib_postgres import (  # noqa: E402
     Server, Session, bin_dir, cgroup_root, children, title, wait_for)
 
-HERE = os.path.basename(__file__)
 CLOCK = "select extract(epoch from clock_timestamp())"
 HOUR = 3600
 CYCLES = 50
@@ -512,33 +511,5 @@ def test_the_target_ends_while_skewed(world):
     near(off_anew(world.server), 0)
 
 
-TESTS = [value for name, value in sorted(globals().items()) if name.startswith("test_")]
-
-
-def main():
-    if os.geteuid() != 0 or not bin_dir() or not cgroup_root() or not vdso():
-        print(f"{HERE}: needs root, PostgreSQL, cgroup v2 and a vDSO")
-        return 77
-    only = sys.argv[1:]
-    world = World()
-    failed = 0
-    try:
-        for test in TESTS:
-            if only and test.__name__ not in only:
-                continue
-            try:
-                test(world)
-                print(f"ok {test.__name__}", flush=True)
-            except Exception:   # noqa: BLE001 - told, and the others still run
-                failed += 1
-                print(f"FAILED {test.__name__}\n{traceback.format_exc()}", flush=True)
-                world.tidy()
-        if failed:
-            print(world.agent.log())
-    finally:
-        world.remove()
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    suite.main(globals(), World, needs={"PostgreSQL": bin_dir(), "cgroup v2": cgroup_root(), "a vDSO": vdso()})

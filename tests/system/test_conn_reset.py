@@ -1,18 +1,15 @@
 """conn-reset on a real PostgreSQL, seen by the two ends of each connection and by a bystander."""
 import ctypes
-import os
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-import traceback
 
+import suite
 from lib_agent import Agent, Refused
 from lib_postgres import Server, Session, bin_dir, cgroup_root, wait_for
 
-HERE = os.path.basename(__file__)
 PORT, PLAIN_PORT, STORE_PORT = 55441, 55442, 2379
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -239,32 +236,5 @@ def test_refused(world):
         raise AssertionError(f"not refused: {params}")
 
 
-TESTS = [value for name, value in sorted(globals().items()) if name.startswith("test_")]
-
-
-def main():
-    if os.geteuid() != 0 or not bin_dir() or not cgroup_root():
-        print(f"{HERE}: needs root, PostgreSQL and cgroup v2")
-        return 77
-    only = sys.argv[1:]
-    world = World()
-    failed = 0
-    try:
-        for test in TESTS:
-            if only and test.__name__ not in only:
-                continue
-            try:
-                test(world)
-                print(f"ok {test.__name__}", flush=True)
-            except Exception:   # noqa: BLE001 - told, and the others still run
-                failed += 1
-                print(f"FAILED {test.__name__}\n{traceback.format_exc()}", flush=True)
-        if failed:
-            print(world.agent.log())
-    finally:
-        world.remove()
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    suite.main(globals(), World, needs={"PostgreSQL": bin_dir(), "cgroup v2": cgroup_root()})

@@ -2,15 +2,12 @@
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
-import traceback
 
+import suite
 from lib_agent import Agent
 from lib_postgres import CLUSTER, PREFIX, Server, bin_dir, cgroup_root, wait_for
-
-HERE = os.path.basename(__file__)
 
 
 class World:
@@ -123,30 +120,5 @@ def test_a_crowd_that_comes_and_goes(world):
     world.drop(server)
 
 
-TESTS = [value for name, value in list(globals().items()) if name.startswith("test_")]
-
-
-def main():
-    if os.geteuid() != 0 or not bin_dir() or not cgroup_root():
-        print(f"{HERE}: needs root, PostgreSQL and cgroup v2")
-        return 77
-    only = sys.argv[1:]
-    world = World()
-    failed = 0
-    try:
-        for test in TESTS:
-            if only and test.__name__ not in only:
-                continue
-            try:
-                test(world)
-                print(f"ok {test.__name__}", flush=True)
-            except Exception:   # noqa: BLE001 - told, and the others still run
-                failed += 1
-                print(f"FAILED {test.__name__}\n{traceback.format_exc()}", flush=True)
-    finally:
-        world.remove()
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    suite.main(globals(), World, needs={"PostgreSQL": bin_dir(), "cgroup v2": cgroup_root()})

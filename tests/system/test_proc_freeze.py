@@ -1,14 +1,11 @@
 """proc-freeze on a real PostgreSQL, seen from outside: sessions, /proc, a bystander, the agent's death."""
 import os
 import subprocess
-import sys
 import time
-import traceback
 
+import suite
 from lib_agent import Agent, Refused
 from lib_postgres import Server, Session, bin_dir, cgroup_root, children, state, wait_for
-
-HERE = os.path.basename(__file__)
 
 
 class World:
@@ -335,32 +332,5 @@ def test_the_target_ends_while_frozen(world):
     world.server.start()
 
 
-TESTS = [value for name, value in sorted(globals().items()) if name.startswith("test_")]
-
-
-def main():
-    if os.geteuid() != 0 or not bin_dir() or not cgroup_root():
-        print(f"{HERE}: needs root, PostgreSQL and cgroup v2")
-        return 77
-    only = sys.argv[1:]
-    world = World()
-    failed = 0
-    try:
-        for test in TESTS:
-            if only and test.__name__ not in only:
-                continue
-            try:
-                test(world)
-                print(f"ok {test.__name__}", flush=True)
-            except Exception:   # noqa: BLE001 - told, and the others still run
-                failed += 1
-                print(f"FAILED {test.__name__}\n{traceback.format_exc()}", flush=True)
-        if failed:
-            print(world.agent.log())
-    finally:
-        world.remove()
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    suite.main(globals(), World, needs={"PostgreSQL": bin_dir(), "cgroup v2": cgroup_root()})

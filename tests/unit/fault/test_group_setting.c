@@ -81,16 +81,16 @@ Test(group_setting, undoing_writes_what_was_there)
 	cr_assert_eq(group_settings_open(folder, "limit", &s, NULL), 0);
 	cr_assert_eq(group_settings_add(&s, "limit", NULL, NULL, "50", NULL), 0);
 	record = group_settings_record(&s);
-	cr_expect_eq(group_settings_verify(record, NULL), 0);
+	cr_expect_eq(group_settings_verify(&(struct undo){.record = record}, NULL), 0);
 	cr_assert_eq(group_settings_apply(&s, NULL), 0);
 	is("limit", "50\n");
-	cr_expect_eq(group_settings_verify(record, NULL), -EBUSY);
+	cr_expect_eq(group_settings_verify(&(struct undo){.record = record}, NULL), -EBUSY);
 	cr_expect_eq(group_settings_apply(&s, NULL), -EBUSY, "it is not as it was armed");
 	group_settings_done(&s);
-	cr_assert_eq(group_settings_revert(record, NULL), 0);
+	cr_assert_eq(group_settings_revert(&(struct undo){.record = record}, NULL), 0);
 	is("limit", "-1\n");
-	cr_expect_eq(group_settings_verify(record, NULL), 0);
-	cr_expect_eq(group_settings_revert(record, NULL), 0, "again");
+	cr_expect_eq(group_settings_verify(&(struct undo){.record = record}, NULL), 0);
+	cr_expect_eq(group_settings_revert(&(struct undo){.record = record}, NULL), 0, "again");
 }
 
 Test(group_setting, one_at_a_time)
@@ -124,12 +124,12 @@ Test(group_setting, a_group_that_is_gone_or_another_is_clean)
 	_cleanup_json_ cJSON *gone = record_of("/tmp/pj-no-such-group", 1, "limit"), *other = NULL;
 	struct stat st;
 
-	cr_expect_eq(group_settings_revert(gone, NULL), 0);
-	cr_expect_eq(group_settings_verify(gone, NULL), 0);
+	cr_expect_eq(group_settings_revert(&(struct undo){.record = gone}, NULL), 0);
+	cr_expect_eq(group_settings_verify(&(struct undo){.record = gone}, NULL), 0);
 	cr_assert_eq(stat(folder, &st), 0);
 	other = record_of(folder, st.st_ino + 1, "limit");
-	cr_expect_eq(group_settings_revert(other, NULL), 0);
-	cr_expect_eq(group_settings_verify(other, NULL), 0);
+	cr_expect_eq(group_settings_revert(&(struct undo){.record = other}, NULL), 0);
+	cr_expect_eq(group_settings_verify(&(struct undo){.record = other}, NULL), 0);
 	is("limit", "-1\n");
 }
 
@@ -138,8 +138,8 @@ static void is_bad(const char *text)
 	_cleanup_json_ cJSON *record = NULL;
 
 	cr_assert_eq(json_parse(text, strlen(text), &record, NULL), 0, "%s", text);
-	cr_expect_eq(group_settings_revert(record, NULL), -EBADMSG, "%s", text);
-	cr_expect_eq(group_settings_verify(record, NULL), -EBADMSG, "%s", text);
+	cr_expect_eq(group_settings_revert(&(struct undo){.record = record}, NULL), -EBADMSG, "%s", text);
+	cr_expect_eq(group_settings_verify(&(struct undo){.record = record}, NULL), -EBADMSG, "%s", text);
 }
 
 Test(group_setting, records_that_are_none)
@@ -155,5 +155,5 @@ Test(group_setting, records_that_are_none)
 	is_bad("{\"folder\": \"/tmp\", \"inode\": 1, \"settings\": [{\"file\": \"a\", \"before\": \"1\\n2\"}]}");
 	is_bad("{\"folder\": \"/tmp\", \"inode\": 1, \"settings\": [{\"file\": \"a\", \"before\": \"1\", "
 	       "\"key\": \"7:0\"}]}");
-	cr_expect_eq(group_settings_revert(escape, NULL), -EBADMSG);
+	cr_expect_eq(group_settings_revert(&(struct undo){.record = escape}, NULL), -EBADMSG);
 }

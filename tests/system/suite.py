@@ -1,0 +1,46 @@
+"""Runs the functions test_* of a program one after another on one world, and tells each one's fate.
+
+    if __name__ == "__main__":
+        suite.main(globals(), World, needs={"PostgreSQL": bin_dir()})
+
+world.remove() is called at the end, world.tidy(), if it has one, after each failure. Arguments choose
+tests by name. exit: 0 all passed, 1 one failed, 2 no such test, 77 (skipped) without root or a need.
+"""
+import os
+import sys
+import traceback
+
+
+def run_one(test, world):
+    try:
+        test(world)
+        print(f"ok {test.__name__}", flush=True)
+        return True
+    except Exception:   # pylint: disable=broad-except  # told, and the others still run
+        print(f"FAILED {test.__name__}\n{traceback.format_exc()}", flush=True)
+    if hasattr(world, "tidy"):
+        world.tidy()
+    return False
+
+
+def main(names, world_class, needs=None):
+    missing = [need for need, there in (needs or {}).items() if not there]
+    if os.geteuid() != 0:
+        missing.insert(0, "root")
+    if missing:
+        print(f"{os.path.basename(names['__file__'])}: needs {', '.join(missing)}")
+        sys.exit(77)
+    tests = {name: value for name, value in names.items() if name.startswith("test_")}
+    unknown = [name for name in sys.argv[1:] if name not in tests]
+    if unknown:
+        print(f"no test {', '.join(unknown)}; there are: {', '.join(tests)}")
+        sys.exit(2)
+    world = world_class()
+    try:
+        failed = [name for name, test in tests.items()
+                  if (not sys.argv[1:] or name in sys.argv[1:]) and not run_one(test, world)]
+        if failed:
+            print(world.agent.log()[-8000:])
+    finally:
+        world.remove()
+    sys.exit(1 if failed else 0)
