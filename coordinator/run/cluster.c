@@ -32,6 +32,8 @@ int cluster_open(struct session *s, const char *name, const char *manager, struc
 			.event = s->event,
 			.instances = instances,
 			.n = c.targets.count,
+			.kube = s->kube,
+			.cluster = s->kube ? c.name : NULL,
 		},
 		&c.manager, err);
 	if (r >= 0)
