@@ -45,6 +45,18 @@ struct net_packet {
 	bool later_fragment;
 };
 
+/* Is an IP packet of just the rest of the frame at this offset? */
+static __always_inline bool net_is_packet(struct __sk_buff *skb, __u32 at)
+{
+	__u8 head[6];
+
+	if (bpf_skb_load_bytes(skb, at, head, sizeof(head)))
+		return false;
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return head[0] >> 4 == 4 && at + (head[2] << 8 | head[3]) == skb->len;
+	return head[0] >> 4 == 6 && at + sizeof(struct ipv6hdr) + (head[4] << 8 | head[5]) == skb->len;
+}
+
 /* Offset and EtherType of the network header; 0 for a frame too short. Devices without a link
  * header (tun, WireGuard) begin with the address family itself. */
 static __always_inline __u16 net_parse_link(struct __sk_buff *skb, __u32 *l3)
@@ -56,6 +68,13 @@ static __always_inline __u16 net_parse_link(struct __sk_buff *skb, __u32 *l3)
 		return 0;
 	*l3 = sizeof(eth);
 	type = eth.h_proto;
+	/* A source such as 8.0.0.1 stands where the EtherType would, and reads as that of IPv4. */
+	if ((type == bpf_htons(ETH_P_IP) || type == bpf_htons(ETH_P_IPV6)) &&
+		type == (__u16)skb->protocol && net_is_packet(skb, 0) &&
+		!net_is_packet(skb, sizeof(eth))) {
+		*l3 = 0;
+		return type;
+	}
 	if (type != (__u16)skb->protocol) {
 		__u8 version = eth.h_dest[0] >> 4;
 

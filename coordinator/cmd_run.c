@@ -13,7 +13,7 @@
 struct options {
 	struct session_options session;
 	char **sets;
-	char *out, *cluster, *manager, *conninfo;
+	char *out, *cluster, *manager, *conninfo, *user_secret;
 	uint64_t seed;
 	bool dry_run, keep;
 };
@@ -76,6 +76,7 @@ static int run_it(const struct options *o, const struct drill *d, struct session
 	const struct run_options options = {
 		.out = o->out,
 		.conninfo = o->conninfo,
+		.user_secret = o->user_secret,
 		.cluster = o->cluster,
 		.manager = o->manager,
 		.seed = o->seed,
@@ -162,6 +163,7 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	free(o.cluster);
 	free(o.manager);
 	free(o.conninfo);
+	free(o.user_secret);
 	return code;
 }
 
@@ -171,12 +173,14 @@ static const struct cli_option options[] = {
 	{"dry-run", CLI_FLAG, offsetof(struct options, dry_run), NULL,
 		"name the exact instances, peers and effects; touch nothing", NULL},
 	{"cluster", CLI_TEXT, offsetof(struct options, cluster), "NAME",
-		"which cluster, where there are several; in Kubernetes NAMESPACE/NAME", NULL},
+		"which cluster, where there are several", NULL},
 	{"manager", CLI_TEXT, offsetof(struct options, manager), "NAME",
-		"auto (default), patroni or plain", "auto patroni plain"},
+		MANAGER_NAMES_HELP, MANAGER_NAMES},
 	{"conninfo", CLI_TEXT, offsetof(struct options, conninfo), "STRING",
 		"libpq settings for the probes (a service, a database, ...); no password belongs here",
 		NULL},
+	{"user-secret", CLI_TEXT, offsetof(struct options, user_secret), "NAMESPACE/NAME",
+		"in Kubernetes: log in by this Secret's username and password", NULL},
 	{"out", CLI_TEXT, offsetof(struct options, out), "DIR",
 		"the run's folder (default pgjolt-runs/RUN)", "@files"},
 	{"seed", CLI_COUNT, offsetof(struct options, seed), "N",

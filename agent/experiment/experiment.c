@@ -5,6 +5,8 @@
 #include "core/clock.h"
 #include "experiment/machine.h"
 
+#define REQUEST_MAX_BYTES (64 << 10)
+
 static const bool allowed[EXPERIMENT_STATE_MAX][EXPERIMENT_STATE_MAX] = {
 	[EXPERIMENT_NEW] = {[EXPERIMENT_ARMED] = true,
 			    [EXPERIMENT_REFUSED] = true,
@@ -93,7 +95,6 @@ void experiment_free(struct experiment *e)
 	free(e->run);
 	free(e->fault_name);
 	free(e->instance_name);
-	cJSON_Delete(e->body);
 	instance_info_free(e->instance);
 	params_free(e->params);
 	undo_done(&e->undo);
@@ -170,10 +171,25 @@ static int experiment_take(struct experiment *e, struct err **err)
 	return 0;
 }
 
-static int same_again(struct experiment *e, const cJSON *body, struct experiment **ret,
-	struct err **err)
+/* FNV-1a. A request is not needed any more once it was answered, least of all if it was refused; what
+ * is kept of it, its words in an error too, is bounded. */
+static int digest_of(const struct arm_request *request, uint64_t *ret, struct err **err)
 {
-	if (!e->body || !cJSON_Compare(e->body, body, true))
+	_cleanup_json_ cJSON *body = arm_request_to_json(request);
+	_cleanup_free_ char *text = json_print(body);
+	uint64_t digest = 0xcbf29ce484222325;
+
+	if (strlen(text) > REQUEST_MAX_BYTES)
+		return err_set(err, EINVAL, "the request is longer than %d bytes", REQUEST_MAX_BYTES);
+	for (const char *c = text; *c; c++)
+		digest = (digest ^ (uint8_t)*c) * 0x100000001b3;
+	*ret = digest ? digest : 1;
+	return 0;
+}
+
+static int same_again(struct experiment *e, uint64_t request, struct experiment **ret, struct err **err)
+{
+	if (e->request != request)
 		return err_set(err, EEXIST, "experiment %s is there already, for another request",
 			e->id);
 	if (e->state == EXPERIMENT_REFUSED)
@@ -185,9 +201,9 @@ static int same_again(struct experiment *e, const cJSON *body, struct experiment
 int experiment_arm(struct experiments *all, const struct arm_request *request,
 	struct experiment **ret, struct err **err)
 {
-	_cleanup_json_ cJSON *body = arm_request_to_json(request);
 	_cleanup_err_ struct err *why = NULL;
 	struct experiment *e;
+	uint64_t digest = 0;
 	int r;
 
 	if (!id_is_valid(request->experiment) || !id_is_valid(request->run))
@@ -195,13 +211,16 @@ int experiment_arm(struct experiments *all, const struct arm_request *request,
 			id_is_valid(request->experiment) ? "run" : "experiment");
 	if (!request->fault || !request->instance)
 		return err_set(err, EINVAL, "fault and instance must be given");
+	r = digest_of(request, &digest, err);
+	if (r < 0)
+		return r;
 	if (experiments_find(all, request->experiment, &e, NULL) >= 0)
-		return same_again(e, body, ret, err);
+		return same_again(e, digest, ret, err);
 	e = experiment_new(all, request->experiment, request->run, request->fault,
 		request->instance);
 	if (!e)
 		return err_set(err, ENOMEM, "no memory");
-	e->body = steal_ptr(body);
+	e->request = digest;
 	e->duration_ms = request->duration_ms;
 	experiments_add(all, e);
 	point(e, "new");

@@ -18,7 +18,7 @@ struct experiments {
 struct experiment {
 	struct experiments *all;
 	char *id, *run, *fault_name, *instance_name;
-	cJSON *body;			/* of the request that armed it; NULL after a replay */
+	uint64_t request;		/* digest of the one that armed it; 0 after a replay */
 	const struct fault_driver *driver;
 	struct instance_info *instance;	/* NULL after a replay */
 	struct params *params;		/* likewise */

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include "core/cleanup.h"
@@ -18,10 +17,12 @@
 #include "fault/net_target.h"
 #include "instance/instance.h"
 #include "fault/rounds.h"
+#include "fault/share.h"
 #include "kernel/netns.h"
 
 #define FAULT	   "conn-reset"
 #define LISTED_MAX 64
+_Static_assert(sizeof(struct conn) <= SHARE_ITEM_MAX, "share_pick()");
 
 struct reset {
 	const struct fault *fault;
@@ -173,22 +174,6 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	return 0;
 }
 
-/* Puts `count` of them, picked at random, in front. */
-static void shuffle(struct conn *list, size_t n, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		uint64_t random = 0;
-		struct conn swap = list[i];
-		size_t other;
-
-		if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-			random = now_ns();
-		other = i + random % (n - i);
-		list[i] = list[other];
-		list[other] = swap;
-	}
-}
-
 static void hit(struct reset *x, const struct conn *c)
 {
 	x->hits++;
@@ -208,9 +193,7 @@ static int reset_chosen(struct reset *x, int diag_fd, struct err **err)
 	if (r < 0)
 		return r;
 	x->matched += n;
-	count = (size_t)((n * x->percent_ppm + 999999) / 1000000);
-	if (count < n)
-		shuffle(list, n, count);
+	count = share_pick(list, n, sizeof(*list), x->percent_ppm, 0);
 	for (size_t i = 0; i < count; i++) {
 		struct err *why = NULL;
 

@@ -48,24 +48,28 @@ int detour_record(const struct fault *f, const struct net_target *target, const 
 	return 0;
 }
 
-/* Positions are counted by this process. TAPs of an agent that was killed may take a moment to go:
- * ours goes past them, since it is named by its position. */
+static bool is_taken(const struct link_info *links, size_t count, uint32_t position)
+{
+	for (size_t i = 0; i < count; i++)
+		if (detour_tap_position(links[i].name) == position)
+			return true;
+	return false;
+}
+
+/* Positions are counted by this process. TAPs of an agent that was killed may take a moment to go, and
+ * a pod may have interfaces that are named like ours: ours goes past them, since it is named by its
+ * position. */
 int detour_position_take(int netns_fd, uint32_t *ret, struct err **err)
 {
 	_cleanup_free_ struct link_info *links = NULL;
-	uint32_t position, highest = 0;
+	uint32_t position;
 	size_t count = 0;
 	int r = link_list(netns_fd, &links, &count, err);
 
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < count; i++) {
-		uint32_t taken = detour_tap_position(links[i].name);
-
-		highest = taken > highest ? taken : highest;
-	}
 	r = net_position_take(&position, err);
-	while (r == 0 && position <= highest) {
+	while (r == 0 && is_taken(links, count, position)) {
 		uint32_t passed = position;
 
 		r = net_position_take(&position, err);

@@ -16,6 +16,7 @@
 #include "fault/proc_choice.h"
 #include "fault/proc_freeze_record.h"
 #include "fault/proc_named.h"
+#include "fault/share.h"
 #include "hold/ptrace_hold.h"
 #include "kernel/cgroup.h"
 #include "kernel/proc.h"
@@ -40,6 +41,7 @@ struct freeze {
 	struct ptrace_hold *hold;	/* ptrace */
 	char *file;			/* cgroup: the freezer's */
 	int lock_fd;			/* of that file: held from arming on */
+	bool marked;			/* our freeze can be told from another's */
 	bool fired;
 	uint64_t stop_ns;		/* how long it took until all stood */
 	sd_event_source *timer;
@@ -95,7 +97,7 @@ static int seize_once(struct freeze *z, size_t *ret_new, struct err **err)
 	if (r < 0)
 		return r;
 	if (is_share(z))
-		proc_choices_share(list, &n, z->percent_ppm, z->most);
+		n = share_pick(list, n, sizeof(*list), z->percent_ppm, z->most);
 	ids = calloc(n + 1, sizeof(*ids));
 	if (!ids)
 		return err_errno(err, ENOMEM, "choose processes");
@@ -154,7 +156,7 @@ static int arm_ptrace(struct freeze *z, struct fault *f, struct undo *ret, struc
 	return 0;
 }
 
-/* The end of one that was armed thaws the cgroup, also if it was never fired: so there is one at a time. */
+/* Two at a time would undo each other. */
 static int freezer_lock(struct freeze *z, struct err **err)
 {
 	z->lock_fd = open(z->file, O_RDONLY | O_CLOEXEC);
@@ -187,7 +189,8 @@ static int arm_cgroup(struct freeze *z, struct fault *f, struct undo *ret, struc
 		return err_set(err, EBUSY, "%s says frozen already, by somebody else", z->file);
 	z->known = steal_ptr(list);
 	z->n_known = n;
-	ret->record = freeze_record_cgroup(z->file);
+	z->marked = freeze_mark_possible(z->file);
+	ret->record = freeze_record_cgroup(z->file, z->marked ? f->experiment : NULL);
 	f->mechanism = "cgroup";
 	f->lifetime = LIFETIME_JOURNALED;
 	return 0;
@@ -264,7 +267,10 @@ static int fire_cgroup(struct freeze *z, struct err **err)
 		return r;
 	if (frozen)
 		return err_set(err, EBUSY, "%s says frozen already, by somebody else", z->file);
-	r = cgroup_freeze(z->file, true, err);
+	if (z->marked)
+		r = freeze_mark_set(z->file, z->fault->experiment, err);
+	if (r >= 0)
+		r = cgroup_freeze(z->file, true, err);
 	z->stop_ns = now_ns() - start;
 	return r;
 }

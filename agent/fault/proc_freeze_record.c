@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 #include "core/cleanup.h"
 #include "core/clock.h"
@@ -14,13 +15,15 @@
 #include "kernel/proc.h"
 
 #define PROCESSES_MAX 8192
+#define MARK_NAME     "trusted.pgjolt"
+#define MARK_MAX      256
 /* The kernel detaches the tracees of a dead agent on its own time; normally that is long past. */
 #define VERIFY_TRIES 25
 #define VERIFY_WAIT_US 4000
 #define PROBE_STOP_NS (500 * NS_PER_MS)
 
 struct record {
-	char *mechanism, *file;
+	char *mechanism, *file, *mark;
 	cJSON *processes;
 };
 
@@ -28,12 +31,14 @@ static void record_done(struct record *r)
 {
 	free(r->mechanism);
 	free(r->file);
+	free(r->mark);
 	cJSON_Delete(r->processes);
 }
 
 static const struct json_field record_fields[] = {
 	{"mechanism", JSON_STRING, offsetof(struct record, mechanism), true, NULL, NULL},
 	{"file", JSON_STRING, offsetof(struct record, file), false, NULL, NULL},
+	{"mark", JSON_STRING, offsetof(struct record, mark), false, NULL, NULL},
 	{"processes", JSON_ANY, offsetof(struct record, processes), false, NULL, NULL},
 	JSON_FIELD_END,
 };
@@ -60,13 +65,38 @@ cJSON *freeze_record_ptrace(const struct ptrace_held *held, size_t count)
 	return record;
 }
 
-cJSON *freeze_record_cgroup(const char *file)
+cJSON *freeze_record_cgroup(const char *file, const char *mark)
 {
 	cJSON *record = json_object();
 
 	json_add_string(record, "mechanism", "cgroup");
 	json_add_string(record, "file", file);
+	if (mark)
+		json_add_string(record, "mark", mark);
 	return record;
+}
+
+bool freeze_mark_possible(const char *file)
+{
+	return getxattr(file, MARK_NAME, NULL, 0) >= 0 || errno == ENODATA;
+}
+
+int freeze_mark_set(const char *file, const char *mark, struct err **err)
+{
+	return setxattr(file, MARK_NAME, mark, strlen(mark), 0) < 0 ?
+		err_errno(err, errno, "mark %s as ours", file) : 0;
+}
+
+/* Without a mark in the record it is taken for ours. */
+static bool is_ours(const struct record *r)
+{
+	char mark[MARK_MAX];
+	ssize_t n;
+
+	if (!r->mark)
+		return true;
+	n = getxattr(r->file, MARK_NAME, mark, sizeof(mark));
+	return n >= 0 && (size_t)n == strlen(r->mark) && memcmp(mark, r->mark, (size_t)n) == 0;
 }
 
 static int record_read(const struct undo *u, struct record *ret, struct err **err)
@@ -91,7 +121,11 @@ int freeze_record_revert(const struct undo *u, struct err **err)
 	r = record_read(u, &record, err);
 	if (r < 0 || !record.file)
 		return r;
+	if (!is_ours(&record))
+		return 0;
 	r = cgroup_freeze(record.file, false, err);
+	if (r >= 0 && record.mark)
+		removexattr(record.file, MARK_NAME);
 	return r == -EINVAL ? err_wrap(err, EBADMSG, "record of proc-freeze") : r;
 }
 
@@ -158,7 +192,7 @@ int freeze_record_verify(const struct undo *u, struct err **err)
 	r = cgroup_is_frozen(record.file, &frozen, err);
 	if (r < 0)
 		return r;
-	return frozen ? err_set(err, EBUSY, "%s is still frozen", record.file) : 0;
+	return frozen && is_ours(&record) ? err_set(err, EBUSY, "%s is still frozen", record.file) : 0;
 }
 
 /* Something to try it on: it only waits, and ends with the thread that made it. */

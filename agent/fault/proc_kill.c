@@ -17,6 +17,7 @@
 #include "fault/proc_named.h"
 #include "instance/instance.h"
 #include "fault/rounds.h"
+#include "fault/share.h"
 #include "kernel/proc.h"
 
 #define FAULT	   "proc-kill"
@@ -184,7 +185,7 @@ static int signal_chosen(struct kill *k, struct err **err)
 	if (r < 0)
 		return r;
 	k->matched += n;
-	proc_choices_share(list, &n, k->percent_ppm, k->most);
+	n = share_pick(list, n, sizeof(*list), k->percent_ppm, k->most);
 	for (size_t i = 0; i < n; i++) {
 		struct err *why = NULL;
 

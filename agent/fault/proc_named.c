@@ -4,9 +4,7 @@
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include "core/cleanup.h"
-#include "core/clock.h"
 #include "fault/conn_choice.h"
 #include "instance/application.h"
 #include "instance/process_kind.h"
@@ -130,24 +128,4 @@ int proc_choose_named(const struct proc_id *postmaster, const struct instance_in
 	*ret = steal_ptr(list);
 	*ret_count = kept;
 	return 0;
-}
-
-void proc_choices_share(struct proc_choice *list, size_t *count, uint64_t ppm, uint64_t most)
-{
-	size_t n = *count, share = (size_t)((n * ppm + 999999) / 1000000);
-
-	if (most > 0 && share > most)
-		share = (size_t)most;
-	for (size_t i = 0; i < share && share < n; i++) {
-		uint64_t random = 0;
-		struct proc_choice swap = list[i];
-		size_t other;
-
-		if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-			random = now_ns();
-		other = i + random % (n - i);
-		list[i] = list[other];
-		list[other] = swap;
-	}
-	*count = share;
 }

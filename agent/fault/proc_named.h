@@ -21,6 +21,3 @@ int proc_choose_named(const struct proc_id *postmaster, const struct instance_in
  */
 int proc_choose_manager(const struct proc_id *postmaster, const struct instance_info *instance,
 	struct proc_choice **ret, size_t *ret_count, struct err **err);
-
-/* Keeps a share of them, at random: at least one, at most `most` (0: any number). */
-void proc_choices_share(struct proc_choice *list, size_t *count, uint64_t ppm, uint64_t most);

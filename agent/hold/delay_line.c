@@ -160,8 +160,8 @@ static void line_corrupt(struct delay_line *l, struct frame *f, const struct seg
 	if (l->shape.corrupt_mode == CORRUPT_PAYLOAD) {
 		done = frame_alter_payload(f->data, f->length, s, i, pick);
 	} else {
-		frame_complete_checksum(f->data, f->length);
-		done = frame_flip_bit(f->data, f->length, pick);
+		done = frame_complete_checksum(f->data, f->length) &&
+			frame_flip_bit(f->data, f->length, pick);
 	}
 	if (done)
 		l->counts.corrupted++;

@@ -115,26 +115,38 @@ ssize_t segment_copy(const uint8_t *frame, size_t length, const struct segments 
 	return (ssize_t)total;
 }
 
-void frame_complete_checksum(uint8_t *frame, size_t length)
+/* A GSO packet of a single segment is one on the wire as it stands. */
+static bool is_one_packet(const uint8_t *frame, size_t length, const struct virtio_net_hdr *h)
+{
+	size_t payload;
+
+	if (h->gso_type == VIRTIO_NET_HDR_GSO_NONE)
+		return true;
+	payload = gso_payload(frame, length, h);
+	return payload && length - payload <= h->gso_size;
+}
+
+bool frame_complete_checksum(uint8_t *frame, size_t length)
 {
 	struct virtio_net_hdr h;
 	size_t start, field;
 	uint16_t sum;
 
 	memcpy(&h, frame, sizeof(h));
-	if (h.gso_type != VIRTIO_NET_HDR_GSO_NONE)
-		return;
+	if (!is_one_packet(frame, length, &h))
+		return false;
 	if (h.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
 		start = FRAME_HEADER_SIZE + h.csum_start;
 		field = start + h.csum_offset;
 		if (field + 2 > length)
-			return;
+			return false;
 		/* The field holds the pseudo header's sum: it is summed along. */
 		sum = checksum_fold(checksum_add(frame + start, length - start, 0));
 		/* UDP: 0 would say "no checksum" (RFC 768). */
 		packet_put16(frame + field, sum || h.csum_offset != 6 ? sum : 0xffff);
 	}
 	memset(frame, 0, FRAME_HEADER_SIZE);
+	return true;
 }
 
 bool frame_flip_bit(uint8_t *frame, size_t length, uint64_t pick)

@@ -28,8 +28,9 @@ void segments_of(const uint8_t *frame, size_t length, struct segments *ret);
 ssize_t segment_copy(const uint8_t *frame, size_t length, const struct segments *s, size_t i,
 	uint8_t *ret, size_t room);
 /* Completes a checksum that was left to the hardware (VIRTIO_NET_HDR_F_NEEDS_CSUM) in a frame that
- * is no GSO packet, and clears the flags that vouch for it. */
-void frame_complete_checksum(uint8_t *frame, size_t length);
+ * is one packet on the wire, and clears the flags that vouch for it. false: it is more, or cannot be
+ * parsed; it is as it was, and whatever is changed in it the kernel vouches for. */
+bool frame_complete_checksum(uint8_t *frame, size_t length);
 /* Flips a bit beyond the link header: bit number pick modulo the bits there. The checksum must be
  * complete. false: nothing to flip. */
 bool frame_flip_bit(uint8_t *frame, size_t length, uint64_t pick);

@@ -30,8 +30,7 @@ struct patroni {
 	sd_event_source *timer;
 	bool synchronous;		/* synchronous_mode of its dynamic configuration */
 	uint64_t interval_us;
-	manager_listener listener;
-	void *data;
+	struct manager_listener listener;
 };
 
 static char *rest_url(const struct instance_info *i, const char *path)
@@ -301,7 +300,7 @@ static void on_answer(const struct http_answer *a, void *data)
 	poll->last = v;
 	best = weigh(p);
 	if (best)
-		p->listener(best, p->data);
+		p->listener.view(best, p->listener.data);
 }
 
 static int on_tick(sd_event_source *s, uint64_t usec, void *data)
@@ -327,15 +326,14 @@ static int on_tick(sd_event_source *s, uint64_t usec, void *data)
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 
-static int patroni_watch(struct manager *m, uint64_t interval_ms, manager_listener listener,
-	void *data, struct err **err)
+static int patroni_watch(struct manager *m, uint64_t interval_ms, const struct manager_listener *l,
+	struct err **err)
 {
 	struct patroni *p = (struct patroni *)m;
 	int r;
 
 	p->interval_us = interval_ms * 1000;
-	p->listener = listener;
-	p->data = data;
+	p->listener = *l;
 	r = sd_event_add_time(p->event, &p->timer, CLOCK_MONOTONIC, now_ns() / NS_PER_US, 1,
 		on_tick, p);
 	return r < 0 ? err_errno(err, r, "event loop") : 0;
@@ -371,6 +369,23 @@ static void patroni_free(struct manager *m)
 	free(p->polls);
 	free(p->instances);
 	free(p);
+}
+
+void patroni_move(struct manager *m, const char *member, char *const *addresses)
+{
+	struct patroni *p = (struct patroni *)m;
+
+	for (size_t i = 0; i < p->n; i++) {
+		struct instance_info *n = p->instances[i];
+
+		if (strcmp(n->pod ? n->pod : n->member, member) != 0 || !addresses ||
+			(n->addresses && strv_contains(n->addresses, addresses[0])))
+			continue;
+		strv_free(n->addresses);
+		n->addresses = strv_copy(addresses);
+		free(p->polls[i].url);
+		p->polls[i].url = rest_url(n, "/cluster");
+	}
 }
 
 static const struct manager_ops ops = {

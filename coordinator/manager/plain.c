@@ -53,13 +53,12 @@ static int plain_read(struct manager *m, struct cluster_view **ret, struct err *
 }
 
 /* Nothing to watch: with no manager, only SQL tells of a promotion, and the probes see that. */
-static int plain_watch(struct manager *m, uint64_t interval_ms, manager_listener listener,
-	void *data, struct err **err)
+static int plain_watch(struct manager *m, uint64_t interval_ms, const struct manager_listener *l,
+	struct err **err)
 {
 	(void)m;
 	(void)interval_ms;
-	(void)listener;
-	(void)data;
+	(void)l;
 	(void)err;
 	return 0;
 }

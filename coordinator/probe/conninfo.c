@@ -46,10 +46,34 @@ static int set_pq_error(struct err **err, int code, const char *what, const char
  */
 #define REFUSED_ATTRS "pgjolt-settings-only"
 
-int pg_settings_new(const char *conninfo, struct pg_settings **ret, struct err **err)
+void pg_login_done(struct pg_login *l)
 {
-	const char *keywords[] = {"dbname", "target_session_attrs", NULL};
-	const char *values[] = {conninfo, REFUSED_ATTRS, NULL};
+	if (l->password)
+		explicit_bzero(l->password, strlen(l->password));
+	free(l->user);
+	free(l->password);
+	free(l->database);
+	*l = (struct pg_login){0};
+}
+
+/* Somebody names a database, or a service that may. */
+static bool names_database(const PQconninfoOption *options)
+{
+	if (getenv("PGDATABASE") || getenv("PGSERVICE"))
+		return true;
+	for (const PQconninfoOption *o = options; o && o->keyword; o++)
+		if (o->val && (strcmp(o->keyword, "dbname") == 0 || strcmp(o->keyword, "service") == 0))
+			return true;
+	return false;
+}
+
+int pg_settings_new(const char *conninfo, const struct pg_login *login, struct pg_settings **ret,
+	struct err **err)
+{
+	const char *keywords[6] = {"dbname", "target_session_attrs"};
+	const char *values[6] = {conninfo, REFUSED_ATTRS};
+	bool own_database = names_database(NULL);
+	size_t n = 2;
 	_cleanup_(pg_settings_freep) struct pg_settings *s = calloc(1, sizeof(*s));
 	PQconninfoOption *parsed;
 	PGconn *conn;
@@ -68,7 +92,21 @@ int pg_settings_new(const char *conninfo, struct pg_settings **ret, struct err *
 			PQfreemem(words);
 			return r;
 		}
+		own_database = names_database(parsed);
 		PQconninfoFree(parsed);
+	}
+	/* Of a keyword that comes twice, the last value counts; an empty one leaves the default. */
+	if (login && login->user) {
+		keywords[n] = "user";
+		values[n++] = login->user;
+	}
+	if (login && login->password) {
+		keywords[n] = "password";
+		values[n++] = login->password;
+	}
+	if (login && login->database && !own_database) {
+		keywords[n] = "dbname";
+		values[n++] = login->database;
 	}
 	conn = PQconnectStartParams(keywords, values, 1);
 	if (!conn)
@@ -185,13 +223,40 @@ static int own_endpoints(const struct pg_settings *s, const struct run_record *r
 	return 0;
 }
 
+bool pg_settings_have_hosts(const struct pg_settings *s)
+{
+	return pg_settings_get(s, "host") || pg_settings_get(s, "hostaddr");
+}
+
+int pg_endpoints_add(struct pg_endpoints *list, const char *host, const char *address, uint16_t port,
+	struct err **err)
+{
+	char *h = strdup(host), *a = strdup(address);
+
+	if (h && a)
+		return add_endpoint(list, h, a, port, -1) < 0 ? err_errno(err, -ENOMEM, "%s", host) : 0;
+	free(h);
+	free(a);
+	return err_errno(err, -ENOMEM, "%s", host);
+}
+
+void pg_endpoint_move(struct pg_endpoint *e, const char *address)
+{
+	free(e->host);
+	free(e->address);
+	e->host = strdup(address);
+	e->address = strdup(address);
+	if (!e->host || !e->address)
+		abort();
+}
+
 int pg_settings_endpoints(const struct pg_settings *s, const struct run_record *r,
 	struct pg_endpoints *ret, struct err **err)
 {
 	struct pg_endpoints list = {0};
 	int e = 0;
 
-	if (pg_settings_get(s, "host") || pg_settings_get(s, "hostaddr"))
+	if (pg_settings_have_hosts(s))
 		e = own_endpoints(s, r, &list, err);
 	else
 		for (size_t i = 0; e == 0 && i < r->n_instances; i++)

@@ -30,12 +30,30 @@ void pg_endpoints_done(struct pg_endpoints *e);
 
 struct pg_settings;
 
-/* conninfo: as in PQconnectdb(), or NULL. -EINVAL with libpq's words; it names no password. */
-int pg_settings_new(const char *conninfo, struct pg_settings **ret, struct err **err);
+/* Who connects, from a Secret: user and password win over all else, database where nobody names one.
+ * Each may be NULL. Never logged. */
+struct pg_login {
+	char *user, *password, *database;
+};
+/* The password is wiped. */
+void pg_login_done(struct pg_login *l);
+
+/* conninfo: as in PQconnectdb(), or NULL; login may be NULL. -EINVAL with libpq's words; it names no
+ * password. */
+int pg_settings_new(const char *conninfo, const struct pg_login *login, struct pg_settings **ret,
+	struct err **err);
 void pg_settings_free(struct pg_settings *s);
 DEFINE_CLEANUP(struct pg_settings, pg_settings_free)
 /* Of a setting that is in force; NULL if none. */
 const char *pg_settings_get(const struct pg_settings *s, const char *keyword);
+
+/* The user's own settings name hosts. */
+bool pg_settings_have_hosts(const struct pg_settings *s);
+/* One more place: a Service, whose name certificates and password files know it by. */
+int pg_endpoints_add(struct pg_endpoints *list, const char *host, const char *address, uint16_t port,
+	struct err **err);
+/* It has this address (numeric) from now on. */
+void pg_endpoint_move(struct pg_endpoint *e, const char *address);
 
 /* The hosts of the user's own settings, or else every instance of the record. */
 int pg_settings_endpoints(const struct pg_settings *s, const struct run_record *r,

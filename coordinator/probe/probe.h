@@ -13,8 +13,20 @@
 struct probes;
 struct ledger;
 
+struct pg_login;
+
+/* A Service that clients take, in Kubernetes. */
+struct probe_service {
+	const char *host;		/* NAME.NAMESPACE.svc; NULL: there is none */
+	const char *address;		/* its ClusterIP: no name service is needed to get there */
+	uint16_t port;
+};
+
 struct probe_options {
 	const char *conninfo;		/* extra libpq settings; NULL: the environment alone */
+	const struct pg_login *login;	/* NULL: as libpq finds it */
+	/* The clients' and the readers' way where the settings name no host. */
+	struct probe_service write_service, read_service;
 	uint64_t interval_ns;		/* long-lived sessions; default 10 ms */
 	uint64_t fresh_interval_ns;	/* default 100 ms */
 	uint64_t poll_interval_ns;	/* state of each instance; default 50 ms */
@@ -50,6 +62,8 @@ int probes_prepare(sd_event *event, struct run_record *record, const struct prob
 int probes_start(sd_event *event, struct run_record *record, const struct probe_options *o,
 	const char *folder, const struct probe_listener *listener, struct probes **ret,
 	struct err **err);
+/* The instance is at this address (numeric) from now on: sessions that are open stay, new ones go there. */
+void probes_move(struct probes *p, size_t instance, const char *address);
 /* No new attempts; runs the loop until those under way have ended, at most statement_timeout. What is
  * left is UNKNOWN if it was sent. Then the ledger is synced and closed. */
 void probes_stop(struct probes *p);

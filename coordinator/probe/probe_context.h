@@ -14,8 +14,9 @@ struct probe_context {
 	struct probe_options options;	/* defaults filled in; conninfo is gone */
 	struct probe_listener listener;
 	struct pg_settings *settings;
-	struct pg_endpoints *endpoints;	/* [0]: the clients' way; [1 + i]: instance i */
+	struct pg_endpoints *endpoints;	/* [0]: the clients' way; [1 + i]: instance i; last: the readers' */
 	size_t n_endpoints;
+	bool all_instances;		/* the clients' way is the list of them */
 	struct resolver *resolver;
 	char application_name[64];	/* longer ones are cut by the server */
 	struct ledger *ledger;		/* while the probes run */
@@ -32,6 +33,14 @@ DEFINE_CLEANUP(struct probe_context, probe_context_free)
 static inline const struct pg_endpoints *probe_clients_way(const struct probe_context *c)
 {
 	return &c->endpoints[0];
+}
+
+/* Where they have none of their own, readers go the clients' way. */
+static inline const struct pg_endpoints *probe_readers_way(const struct probe_context *c)
+{
+	const struct pg_endpoints *own = &c->endpoints[c->n_endpoints - 1];
+
+	return own->count ? own : probe_clients_way(c);
 }
 
 static inline const struct pg_endpoints *probe_straight(const struct probe_context *c, size_t i)

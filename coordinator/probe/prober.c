@@ -269,6 +269,8 @@ static int make_slots(struct prober *p, struct err **err)
 			config.prepared = writer ? write_sql : read_sql;
 		} else {
 			config.wish = writer ? SESSION_WRITE : SESSION_STANDBY;
+			if (!writer)
+				config.endpoints = probe_readers_way(p->context);
 		}
 		p->slots[i].prober = p;
 		r = pg_session_new(&config, &ops, &p->slots[i], &p->slots[i].session, err);

@@ -182,6 +182,25 @@ int probes_start(sd_event *event, struct run_record *record, const struct probe_
 	return 0;
 }
 
+void probes_move(struct probes *p, size_t instance, const char *address)
+{
+	struct run_instance *n = &p->context->record->instances[instance];
+	struct pg_endpoints *straight = &p->context->endpoints[1 + instance];
+
+	if (n->host && strcmp(n->host, address) == 0)
+		return;
+	free(n->host);
+	n->host = strdup(address);
+	if (!n->host)
+		abort();
+	for (size_t i = 0; i < straight->count; i++)
+		pg_endpoint_move(&straight->items[i], address);
+	/* Where the clients' way is the list of all instances, it goes along. */
+	for (size_t i = 0; p->context->all_instances && i < p->context->endpoints[0].count; i++)
+		if (p->context->endpoints[0].items[i].instance == (int)instance)
+			pg_endpoint_move(&p->context->endpoints[0].items[i], address);
+}
+
 static bool any_busy(const struct probes *p)
 {
 	for (size_t i = 0; i < p->n_probers; i++)

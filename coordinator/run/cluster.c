@@ -33,7 +33,7 @@ int cluster_open(struct session *s, const char *name, const char *manager, struc
 			.instances = instances,
 			.n = c.targets.count,
 			.kube = s->kube,
-			.cluster = s->kube ? c.name : NULL,
+			.cluster = c.name,
 		},
 		&c.manager, err);
 	if (r >= 0)

@@ -109,6 +109,10 @@ bool run_streaming(const struct run *r, char **ret_why)
 		explain(ret_why, r->record->cluster, "has no synchronous standby yet");
 		return false;
 	}
+	if (v && v->unsettled) {
+		explain(ret_why, r->record->manager, v->unsettled);
+		return false;
+	}
 	if (v && !v->leader) {
 		explain(ret_why, r->record->manager, "names no leader");
 		return false;

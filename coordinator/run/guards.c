@@ -116,6 +116,8 @@ static int guard_cluster(struct run *r, struct err **err)
 	if (c->targets.count < r->drill->steady_instances)
 		return err_set(err, -EPERM, "the drill wants %u instances, cluster %s has %zu",
 			r->drill->steady_instances, c->name, c->targets.count);
+	if (c->view && c->view->refuse)
+		return err_set(err, -EPERM, "cluster %s: %s", c->name, c->view->refuse);
 	if (c->view && c->view->paused)
 		return err_set(err, -EPERM,
 			"cluster %s is paused (maintenance): its manager would not fail over", c->name);

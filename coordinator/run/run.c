@@ -238,6 +238,8 @@ static void fill_record(struct run *r)
 			.name = strdup(n->name),
 			.member = strdup(n->member),
 			.node = n->node ? strdup(n->node) : NULL,
+			.namespace = n->namespace ? strdup(n->namespace) : NULL,
+			.pod = n->pod ? strdup(n->pod) : NULL,
 			.host = strdup(n->addresses && n->addresses[0] ? n->addresses[0] :
 									 "127.0.0.1"),
 			.port = n->port,
@@ -381,6 +383,7 @@ void run_done(struct run *r)
 {
 	run_unfollow_agents(r);
 	probes_free(r->probes);
+	ways_done(&r->ways);
 	cluster_done(&r->cluster);
 	sd_event_source_disable_unref(r->on_int);
 	sd_event_source_disable_unref(r->on_term);

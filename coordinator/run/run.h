@@ -9,11 +9,13 @@
 #include "probe/probe.h"
 #include "run/cluster.h"
 #include "run/run_record.h"
+#include "run/ways.h"
 #include "verdict/verdict.h"
 
 struct run_options {
 	const char *out;		/* the run's folder; NULL: pgjolt-runs/RUN */
 	const char *conninfo;
+	const char *user_secret;	/* NAMESPACE/NAME of a Secret to log in by; NULL */
 	const char *cluster, *manager;	/* NULL: found */
 	uint64_t seed;			/* of the picks */
 	bool json;			/* the timeline goes to stderr */
@@ -40,6 +42,7 @@ struct run {
 	struct cluster cluster;
 	struct run_record *record;
 	struct probes *probes;
+	struct ways ways;		/* in Kubernetes */
 	char *folder;
 	int lock_fd;
 	FILE *events_file;

@@ -40,6 +40,11 @@ static const char *const event_kind_words[] = {
 	[EVENT_STREAMING] = "streaming",
 	[EVENT_WRITES] = "writes",
 	[EVENT_READS] = "reads",
+	[EVENT_CHOSEN] = "chosen",
+	[EVENT_PHASE] = "phase",
+	[EVENT_READY] = "ready",
+	[EVENT_POD] = "pod",
+	[EVENT_KUBERNETES] = "kubernetes",
 	[EVENT_ABORT] = "abort",
 	[EVENT_AGENT] = "agent",
 	[EVENT_NOTE] = "note",
@@ -99,6 +104,8 @@ void run_record_free(struct run_record *r)
 		free(r->instances[i].name);
 		free(r->instances[i].member);
 		free(r->instances[i].node);
+		free(r->instances[i].namespace);
+		free(r->instances[i].pod);
 		free(r->instances[i].host);
 	}
 	for (size_t i = 0; i < r->n_clients; i++)

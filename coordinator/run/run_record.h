@@ -16,6 +16,7 @@
 /* One PostgreSQL of the cluster, by its index from here on. */
 struct run_instance {
 	char *name, *member, *node;
+	char *namespace, *pod;	/* in Kubernetes; else NULL */
 	char *host;
 	uint16_t port;
 	enum role role_at_start;
@@ -74,6 +75,11 @@ enum event_kind {
 	EVENT_REACH,		/* an instance (un)reachable by SQL */
 	EVENT_STREAMING,	/* a replica's stream began or ended */
 	EVENT_WRITES, EVENT_READS,	/* clients' way: fail / work again */
+	EVENT_CHOSEN,		/* the manager chose who is to lead: a member, "pending" or "none" */
+	EVENT_PHASE,		/* the manager's own word on the cluster: "ok", or "fail" for any other */
+	EVENT_READY,		/* Kubernetes holds a pod to be ready: "ok" or "fail" */
+	EVENT_POD,		/* a pod: "new", "restarted", "deleting", "gone" */
+	EVENT_KUBERNETES,	/* a Kubernetes event of the cluster or its pods; its reason */
 	EVENT_ABORT, EVENT_AGENT, EVENT_NOTE,
 	EVENT_KIND_MAX,
 };

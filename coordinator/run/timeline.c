@@ -48,8 +48,11 @@ static const char *colour_of(const struct run_event *e)
 	case EVENT_WRITES:
 	case EVENT_READS:
 	case EVENT_REACH:
+	case EVENT_READY:
+	case EVENT_PHASE:
 		return e->value && strcmp(e->value, "fail") == 0 ? "\033[31m" : "\033[32m";
 	case EVENT_LEADER:
+	case EVENT_CHOSEN:
 	case EVENT_ROLE:
 		return "\033[33m";
 	default:
@@ -92,7 +95,7 @@ void timeline_event(struct timeline *t, const struct run_record *r, const struct
 	print_time(t, r, e->at_ns);
 	if (t->colour)
 		fputs(colour_of(e), t->f);
-	fprintf(t->f, "%-9s", event_kind_to_string(e->kind));
+	fprintf(t->f, "%-10s", event_kind_to_string(e->kind));
 	if (t->colour)
 		fputs("\033[0m", t->f);
 	fputc(' ', t->f);

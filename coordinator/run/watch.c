@@ -38,28 +38,6 @@ static void on_probes_failed(const struct err *err, void *data)
 	run_abort(data, "%s", err_text(err));
 }
 
-static struct cluster_view *view_copy(const struct cluster_view *v)
-{
-	struct cluster_view *c = calloc(1, sizeof(*c));
-
-	if (!c)
-		abort();
-	*c = *v;
-	c->source = v->source ? strdup(v->source) : NULL;
-	c->leader = v->leader ? strdup(v->leader) : NULL;
-	c->members = calloc(v->n_members + 1, sizeof(*c->members));
-	if (!c->members)
-		abort();
-	for (size_t i = 0; i < v->n_members; i++) {
-		c->members[i] = v->members[i];
-		c->members[i].name = strdup(v->members[i].name);
-		c->members[i].instance =
-			v->members[i].instance ? strdup(v->members[i].instance) : NULL;
-		c->members[i].state = v->members[i].state ? strdup(v->members[i].state) : NULL;
-	}
-	return c;
-}
-
 static const struct cluster_member *member_named(const struct cluster_view *v, const char *name)
 {
 	for (size_t i = 0; i < v->n_members; i++)
@@ -78,6 +56,18 @@ static void note_member(struct run *r, const struct cluster_view *v, const struc
 		return;
 	run_record_add_event(r->record, v->at_ns, EVENT_MEMBER, instance, state, m->timeline,
 		"manager: %s is %s, %s", m->name, role_to_string(m->role), state);
+}
+
+/* A pod that is made anew keeps its name and gets another address. */
+static void follow_addresses(struct run *r, const struct cluster_view *v)
+{
+	for (size_t i = 0; r->probes && i < v->n_members; i++) {
+		const struct cluster_member *m = &v->members[i];
+		int instance = m->instance && m->address ? run_instance_index(r, m->instance) : -1;
+
+		if (instance >= 0)
+			probes_move(r->probes, (size_t)instance, m->address);
+	}
 }
 
 /* Members answer by turns and may differ for a while; what a cut-off member says is told but only
@@ -108,13 +98,25 @@ static void on_view(const struct cluster_view *v, void *data)
 					-1,
 				"gone", 0, "manager: %s is gone from its list",
 				old->members[i].name);
-	cluster_set_view(&r->cluster, view_copy(v));
+	follow_addresses(r, v);
+	cluster_set_view(&r->cluster, cluster_view_copy(v));
+}
+
+static void on_manager_event(const struct manager_event *e, void *data)
+{
+	struct run *r = data;
+
+	run_record_add_event(r->record, now_ns(), e->kind,
+		e->instance ? run_instance_index(r, e->instance) : -1, e->value, 0, "%s", e->text);
 }
 
 static struct probe_options probe_options(const struct run *r)
 {
 	return (struct probe_options){
 		.conninfo = r->options->conninfo,
+		.login = &r->ways.login,
+		.write_service = {r->ways.write_host, r->ways.write.address, r->ways.write.port},
+		.read_service = {r->ways.read_host, r->ways.read.address, r->ways.read.port},
 		.interval_ns = r->drill->interval_ns,
 		.fresh_interval_ns = r->drill->fresh_interval_ns,
 		.poll_interval_ns = RUN_POLL_NS,
@@ -125,22 +127,48 @@ static struct probe_options probe_options(const struct run *r)
 	};
 }
 
+static void note_way(struct run *r, const char *whose, const char *host, const struct service_way *w)
+{
+	if (host)
+		run_note(r, EVENT_NOTE, -1, NULL, "%s' way: Service %s (%s, port %u)", whose, host,
+			w->address, w->port);
+}
+
+/* Hosts of the user's own go before Services. */
+static int find_ways(struct run *r, struct err **err)
+{
+	int k = ways_find(&r->cluster, r->options->user_secret, &r->ways, err);
+
+	if (k < 0)
+		return k;
+	note_way(r, "clients", r->ways.write_host, &r->ways.write);
+	note_way(r, "readers", r->ways.read_host, &r->ways.read);
+	return 0;
+}
+
 int run_watch(struct run *r, struct err **err)
 {
-	struct probe_options o = probe_options(r);
+	struct probe_options o;
 	struct probe_listener l = {
 		.attempt = on_attempt,
 		.observation = on_observation,
 		.failed = on_probes_failed,
 		.data = r,
 	};
-	int k = probes_prepare(r->session->event, r->record, &o, err);
+	const struct manager_listener m = {
+		.view = on_view,
+		.event = on_manager_event,
+		.data = r,
+	};
+	int k = find_ways(r, err);
 
+	o = probe_options(r);
+	if (k >= 0)
+		k = probes_prepare(r->session->event, r->record, &o, err);
 	if (k >= 0)
 		k = probes_start(r->session->event, r->record, &o, r->folder, &l, &r->probes, err);
 	if (k >= 0)
-		k = r->cluster.manager->ops->watch(r->cluster.manager, RUN_MANAGER_MS, on_view,
-			r, err);
+		k = r->cluster.manager->ops->watch(r->cluster.manager, RUN_MANAGER_MS, &m, err);
 	if (k >= 0)
 		k = run_follow_agents(r, err);
 	return k;

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "core/cleanup.h"
+
 static void set(struct verdict *v, enum milestone m, uint64_t ns)
 {
 	v->milestones[m] = (struct figure){true, ns};
@@ -84,12 +86,48 @@ static bool is_worse(const struct run_record *r, size_t i)
 	return state_rank(e->value) < (before ? state_rank(before->value) : 2);
 }
 
+/* The reasons that CloudNativePG's operator gives when it begins to act on a primary
+ * (internal/controller, pkg/management of cloudnative-pg), and the node controller's. */
+static bool kube_event_is_reaction(const char *reason)
+{
+	static const char *const reactions[] = {"FailingOver", "FailoverTarget", "SwitchingOver",
+		"Switchover", "PrimaryStatusCheckFailed", "PrimaryLeaseConflict", "NodeNotReady",
+		"TaintManagerEviction"};
+
+	for (size_t i = 0; reason && i < ELEMENTS(reactions); i++)
+		if (strcmp(reactions[i], reason) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * In Kubernetes: a pod held to be no longer ready, being deleted or gone; the operator's word that
+ * something is wrong; an event by which it begins to act. That kubelet restarts a container, or that
+ * all is well again, is none.
+ */
+static bool is_kubernetes_reaction(const struct run_event *e)
+{
+	const char *value = e->value ? e->value : "";
+
+	switch (e->kind) {
+	case EVENT_READY:
+	case EVENT_PHASE:
+		return strcmp(value, "fail") == 0;
+	case EVENT_POD:
+		return strcmp(value, "gone") == 0 || strcmp(value, "deleting") == 0;
+	case EVENT_KUBERNETES:
+		return kube_event_is_reaction(value);
+	default:
+		return false;
+	}
+}
+
 static bool is_reaction(const struct run_record *r, size_t i)
 {
 	const struct run_event *e = &r->events[i];
 
-	return e->kind == EVENT_LEADER || e->kind == EVENT_ROLE ||
-		(e->kind == EVENT_MEMBER && is_worse(r, i));
+	return e->kind == EVENT_LEADER || e->kind == EVENT_ROLE || e->kind == EVENT_CHOSEN ||
+		(e->kind == EVENT_MEMBER && is_worse(r, i)) || is_kubernetes_reaction(e);
 }
 
 /* ---- T3, T4: the new primary ---- */
@@ -97,7 +135,8 @@ static bool is_reaction(const struct run_record *r, size_t i)
 static bool names_another(const struct run_record *r, const struct verdict *v,
 	const struct run_event *e)
 {
-	if (e->kind != EVENT_LEADER || !e->value || strcmp(e->value, "none") == 0)
+	if ((e->kind != EVENT_LEADER && e->kind != EVENT_CHOSEN) || !e->value ||
+		strcmp(e->value, "none") == 0 || strcmp(e->value, "pending") == 0)
 		return false;
 	if (valid_instance(r, e->instance))
 		return e->instance != v->old_primary;

@@ -162,6 +162,17 @@ class Delay(Case):
             _, rtt, _ = ping(to=B6)
             self.assert_rtt(rtt, 10, 14)
 
+    def test_interfaces_of_the_pod_s_own_that_are_named_like_ours(self):
+        for name in ("pjt-fffei1", "pjt-ffffo1", "pjt-1i1"):
+            run("ip", "-n", A, "link", "add", name, "type", "bridge")
+        try:
+            with self.fault(delay="10ms", direction="out"):
+                _, rtt, _ = ping()
+                self.assert_rtt(rtt, 10, 14)
+        finally:
+            for name in ("pjt-fffei1", "pjt-ffffo1", "pjt-1i1"):
+                run("ip", "-n", A, "link", "del", name)
+
     def test_armed_only_does_nothing(self):
         f = Fault("net-shape", self.target.pid, {"delay": "50ms"})
         f.say("arm")

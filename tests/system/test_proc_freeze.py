@@ -256,6 +256,31 @@ def test_one_cgroup_freeze_at_a_time(world):
     session.close()
 
 
+def freeze_by_hand(world, frozen):
+    with open(freezer(world), "w", encoding="ascii") as f:
+        f.write("1" if frozen else "0")
+
+
+def test_a_freeze_by_somebody_else_stays(world):
+    for fired in (False, True):
+        experiment = world.agent.arm("proc-freeze", world.name, {"mechanism": "cgroup"})
+        freeze_by_hand(world, True)
+        try:
+            if fired:
+                try:
+                    world.agent.fire(experiment)
+                    raise AssertionError("fired on what is frozen already")
+                except Refused as e:
+                    assert e.status == 409 and "frozen already" in str(e), str(e)
+            else:
+                world.agent.revert(experiment)
+            wait_for("it ends", lambda: world.agent.get(experiment)["state"] == "clean")
+            assert read(freezer(world)) == "1", f"thawed what was not ours, fired: {fired}"
+        finally:
+            freeze_by_hand(world, False)
+        assert world.agent.journal() == []
+
+
 def refused(world, status, words, instance, params):
     before = world.agent.journal()
     try:

@@ -248,6 +248,24 @@ Test(net_partition, one_and_two_vlan_tags)
 	}
 }
 
+/* Of a device without a link header (tun, WireGuard): the frame begins with the IP header. */
+static struct frame without_link(struct frame f)
+{
+	f.length -= ETH_HLEN;
+	memmove(f.bytes, f.bytes + ETH_HLEN, f.length);
+	return f;
+}
+
+Test(net_partition, a_source_that_reads_as_an_ethertype)
+{
+	load("{\"peers\": [\"8.0.0.1\", \"2001:db8:86dd::1\"]}", NET_PARTITION_DROP, 1000000, 1);
+	cr_expect_eq(in(tcp4("8.0.0.1", 5432, US, 40000)), DROP);
+	cr_expect_eq(in(without_link(tcp4("8.0.0.1", 5432, US, 40000))), DROP);
+	cr_expect_eq(in(without_link(tcp4("8.0.0.2", 5432, US, 40000))), NEXT);
+	cr_expect_eq(in(without_link(tcp6("2001:db8:86dd::1", 5432, US6, 40000))), DROP);
+	cr_expect_eq(in(without_link(tcp6("2001:db8:86dd::2", 5432, US6, 40000))), NEXT);
+}
+
 Test(net_partition, later_fragments_match_by_address_alone)
 {
 	struct frame first, later;

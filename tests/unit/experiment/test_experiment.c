@@ -63,6 +63,25 @@ Test(experiment, the_same_request_again_has_the_same_answer)
 	cr_assert_str_eq(fake.calls, "a");
 }
 
+Test(experiment, a_request_beyond_reason_is_not_kept)
+{
+	struct arm_request request = rig_request("ex-1", "fake-count");
+	static char name[100000];
+	_cleanup_err_ struct err *err = NULL;
+	struct experiment *e = NULL;
+
+	memset(name, 'x', sizeof(name) - 1);
+	request.instance = name;
+	cr_assert_eq(experiment_arm(rig.all, &request, &e, &err), -EINVAL);
+	cr_expect_lt(strlen(err_text(err)), 200);
+	cr_expect_lt(experiments_find(rig.all, "ex-1", &e, NULL), 0);
+	name[1000] = '\0';
+	cr_assert_eq(experiment_arm(rig.all, &request, &e, NULL), -ENOENT);
+	cr_expect_geq(experiments_find(rig.all, "ex-1", &e, NULL), 0, "a refusal is shown");
+	name[0] = 'y';
+	cr_assert_eq(experiment_arm(rig.all, &request, &e, NULL), -EEXIST);
+}
+
 struct refusal {
 	const char *why;
 	int code;

@@ -177,6 +177,33 @@ Test(segment, completes_a_partial_checksum)
 	}
 }
 
+/* Else the kernel would complete the checksum over the bit that was flipped. */
+Test(segment, a_frame_of_one_segment_is_completed_too)
+{
+	for (int family = 4; family <= 6; family += 2) {
+		size_t length = make_tcp(family, MSS, MSS, false);
+
+		cr_assert_neq(frame[1], 0, "no GSO packet");
+		cr_expect(frame_complete_checksum(frame, length));
+		cr_expect(tcp_is_right(frame, length, 14));
+		cr_expect_eq(frame[0], 0);
+		cr_expect_eq(frame[1], 0);
+	}
+}
+
+Test(segment, what_is_more_than_one_packet_is_not_completed)
+{
+	static uint8_t before[FRAME_LENGTH_MAX];
+	size_t length = make_tcp(4, MSS + 1, MSS, false);
+
+	memcpy(before, frame, length);
+	cr_expect_not(frame_complete_checksum(frame, length));
+	cr_expect_arr_eq(before, frame, length);
+	length = make_tcp(4, 333, 0, false);
+	memset(frame + 6, 0xff, 2);	/* csum_start: beyond the frame */
+	cr_expect_not(frame_complete_checksum(frame, length));
+}
+
 Test(segment, a_flipped_bit_is_seen)
 {
 	for (uint64_t pick = 0; pick < 20000; pick += 7) {

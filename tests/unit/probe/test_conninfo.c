@@ -36,7 +36,7 @@ static struct pg_endpoints endpoints(const char *conninfo)
 	struct pg_endpoints list = {0};
 	_cleanup_err_ struct err *err = NULL;
 
-	cr_assert_eq(pg_settings_new(conninfo, &s, &err), 0, "%s", err_text(err));
+	cr_assert_eq(pg_settings_new(conninfo, NULL, &s, &err), 0, "%s", err_text(err));
 	cr_assert_eq(pg_settings_endpoints(s, r, &list, &err), 0, "%s", err_text(err));
 	return list;
 }
@@ -123,7 +123,7 @@ Test(conninfo, mistakes_are_said_in_libpqs_words)
 		_cleanup_(pg_settings_freep) struct pg_settings *s = NULL;
 		_cleanup_err_ struct err *err = NULL;
 		struct pg_endpoints list = {0};
-		int e = pg_settings_new(wrong[i], &s, &err);
+		int e = pg_settings_new(wrong[i], NULL, &s, &err);
 
 		if (e == 0)
 			e = pg_settings_endpoints(s, r, &list, &err);

@@ -1,0 +1,340 @@
+#include "manager/kube_manager.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+
+#define FIRST_LIST_NS (5 * NS_PER_S)
+
+/* ---- telling ---- */
+
+void kube_manager_tell(struct kube_manager *m, enum event_kind kind, const char *pod,
+	const char *value, const char *fmt, ...)
+{
+	_cleanup_free_ char *text = NULL;
+	struct manager_event e = {.kind = kind, .value = value};
+	va_list ap;
+	int k;
+
+	if (!m->listener.event)
+		return;
+	va_start(ap, fmt);
+	k = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (k < 0)
+		abort();
+	e.text = text;
+	e.instance = pod ? pod_instance(m->namespace, pod, m->instances, m->n_instances) : NULL;
+	m->listener.event(&e, m->listener.data);
+}
+
+static void tell_pod(enum event_kind kind, const char *pod, const char *value, const char *text,
+	void *data)
+{
+	kube_manager_tell(data, kind, pod, value, "%s", text);
+}
+
+static void tell_reach(struct kube_manager *m, enum kube_change change)
+{
+	if (change == KUBE_LOST && !m->lost)
+		kube_manager_tell(m, EVENT_NOTE, NULL, "fail", "the API server does not answer us");
+	if (change == KUBE_SYNCED && m->lost)
+		kube_manager_tell(m, EVENT_NOTE, NULL, "ok", "the API server answers us again");
+	if (change == KUBE_LOST)
+		m->lost = true;
+	if (change == KUBE_SYNCED)
+		m->lost = false;
+}
+
+/* ---- pods ---- */
+
+static struct pod *find_pod(const struct kube_manager *m, const char *name)
+{
+	for (size_t i = 0; i < m->n_pods; i++)
+		if (strcmp(m->pods[i].name, name) == 0)
+			return &m->pods[i];
+	return NULL;
+}
+
+const struct pod *kube_manager_pod(const struct kube_manager *m, const char *name)
+{
+	return find_pod(m, name);
+}
+
+static void remove_pod(struct kube_manager *m, struct pod *p)
+{
+	if (m->pods_known)
+		pod_compare(p, NULL, tell_pod, m);
+	pod_done(p);
+	*p = m->pods[--m->n_pods];
+}
+
+static void set_pod(struct kube_manager *m, struct pod *p)
+{
+	struct pod *old = find_pod(m, p->name), *all;
+
+	if (m->pods_known)
+		pod_compare(old, p, tell_pod, m);
+	if (old) {
+		pod_done(old);
+		*old = *p;
+		return;
+	}
+	all = reallocarray(m->pods, m->n_pods + 1, sizeof(*all));
+	if (!all)
+		abort();
+	m->pods = all;
+	m->pods[m->n_pods++] = *p;
+}
+
+static void on_pod(enum kube_change change, const cJSON *object, void *data)
+{
+	struct kube_manager *m = data;
+	struct pod p = {0}, *old;
+
+	tell_reach(m, change);
+	if (change == KUBE_SYNCED)
+		m->pods_known = true;
+	if (!object || pod_read(object, &p, NULL) < 0)
+		return;
+	if (change == KUBE_DELETED) {
+		old = find_pod(m, p.name);
+		/* The end of one that another has replaced by now is no news. */
+		if (old && p.uid && old->uid && strcmp(p.uid, old->uid) != 0)
+			old = NULL;
+		if (old)
+			remove_pod(m, old);
+		pod_done(&p);
+	} else {
+		set_pod(m, &p);
+	}
+	if (m->pods_known && m->pods_changed && m->listener.view)
+		m->pods_changed(m);
+}
+
+/* ---- Kubernetes events ---- */
+
+static bool concerns_us(const struct kube_manager *m, const cJSON *event)
+{
+	const char *kind = kube_text(event, "involvedObject.kind");
+	const char *name = kube_text(event, "involvedObject.name");
+
+	if (!kind || !name)
+		return false;
+	if (strcmp(kind, "Pod") == 0)
+		return find_pod(m, name) ||
+			pod_instance(m->namespace, name, m->instances, m->n_instances);
+	return m->kind && strcmp(kind, m->kind) == 0 && strcmp(name, m->name) == 0;
+}
+
+static void on_event(enum kube_change change, const cJSON *object, void *data)
+{
+	struct kube_manager *m = data;
+	const char *reason, *message, *kind;
+	bool pod;
+
+	if (change == KUBE_SYNCED)
+		m->events_known = true;
+	/* The list of the beginning is of the past. */
+	if (!object || change == KUBE_DELETED || !m->events_known || !concerns_us(m, object))
+		return;
+	reason = kube_text(object, "reason");
+	message = kube_text(object, "message");
+	kind = kube_text(object, "involvedObject.kind");
+	pod = strcmp(kind, "Pod") == 0;
+	kube_manager_tell(m, EVENT_KUBERNETES,
+		pod ? kube_text(object, "involvedObject.name") : NULL, reason ? reason : "unknown",
+		"%.63s %.253s: %.100s%s%.300s", kind, kube_text(object, "involvedObject.name"),
+		reason ? reason : "event", message && *message ? ": " : "", message ? message : "");
+}
+
+/* ---- the driver's own objects ---- */
+
+static void on_object(enum kube_change change, const cJSON *object, void *data)
+{
+	struct kube_manager_object *o = data;
+
+	if (object)
+		o->changed(o->manager, change, object);
+}
+
+int kube_manager_add(struct kube_manager *m, const char *api, const char *resource, const char *label,
+	bool wait,
+	void (*changed)(struct kube_manager *m, enum kube_change change, const cJSON *object),
+	struct err **err)
+{
+	struct kube_manager_object *o = &m->objects[m->n_objects];
+	_cleanup_free_ char *selector = NULL, *rest = NULL, *path = NULL;
+	int r;
+
+	if (asprintf(&selector, "%s=%s", label ? label : "metadata.name", m->name) < 0)
+		abort();
+	rest = label ? kube_path("/namespaces/%s/%s?labelSelector=%s", m->namespace, resource, selector) :
+		       kube_path("/namespaces/%s/%s?fieldSelector=%s", m->namespace, resource, selector);
+	if (asprintf(&path, "%s%s", api, rest) < 0)
+		abort();
+	o->manager = m;
+	o->changed = changed;
+	r = kube_watch_start(m->kube, path, on_object, o, &o->watch, err);
+	if (r < 0)
+		return err_wrap(err, r, "%s", resource);
+	m->n_objects++;
+	r = wait ? kube_watch_wait(o->watch, FIRST_LIST_NS, err) : 0;
+	return r < 0 ? err_wrap(err, r, "%s of %s", resource, m->namespace) : 0;
+}
+
+const cJSON *kube_manager_object(const struct kube_manager *m, size_t k, const char *name)
+{
+	const struct kube_watch *w = k < m->n_objects ? m->objects[k].watch : NULL;
+
+	for (size_t i = 0; w && i < kube_watch_count(w); i++)
+		if (strcmp(kube_name(kube_watch_object(w, i)), name) == 0)
+			return kube_watch_object(w, i);
+	return NULL;
+}
+
+/* ---- life ---- */
+
+int kube_manager_init(struct kube_manager *m, const struct manager_world *w, const char *namespace,
+	const char *name, const char *selector, struct err **err)
+{
+	_cleanup_free_ char *path =
+		kube_path("/api/v1/namespaces/%s/pods?labelSelector=%s", namespace, selector);
+	int r;
+
+	m->kube = w->kube;
+	m->namespace = strdup(namespace);
+	m->name = strdup(name);
+	m->instances = calloc(w->n + 1, sizeof(*m->instances));
+	if (!m->namespace || !m->name || !m->instances)
+		abort();
+	for (size_t i = 0; i < w->n; i++)
+		m->instances[m->n_instances++] = instance_info_copy(w->instances[i]);
+	r = kube_watch_start(m->kube, path, on_pod, m, &m->pod_watch, err);
+	if (r >= 0)
+		r = kube_watch_wait(m->pod_watch, FIRST_LIST_NS, err);
+	if (r >= 0)
+		return 0;
+	kube_manager_done(m);
+	return err_wrap(err, r, "pods of %s/%s", namespace, name);
+}
+
+int kube_manager_listen(struct kube_manager *m, const struct manager_listener *l, struct err **err)
+{
+	_cleanup_free_ char *path = kube_path("/api/v1/namespaces/%s/events", m->namespace);
+
+	m->listener = *l;
+	/* Without the right to read events, the rest is told all the same. */
+	return kube_watch_start(m->kube, path, on_event, m, &m->event_watch, err);
+}
+
+void kube_manager_done(struct kube_manager *m)
+{
+	for (size_t i = 0; i < m->n_objects; i++)
+		kube_watch_stop(m->objects[i].watch);
+	m->n_objects = 0;
+	if (m->event_watch)
+		kube_watch_stop(m->event_watch);
+	if (m->pod_watch)
+		kube_watch_stop(m->pod_watch);
+	m->event_watch = m->pod_watch = NULL;
+	for (size_t i = 0; i < m->n_pods; i++)
+		pod_done(&m->pods[i]);
+	free(m->pods);
+	for (size_t i = 0; i < m->n_instances; i++)
+		instance_info_free(m->instances[i]);
+	free(m->instances);
+	free(m->namespace);
+	free(m->name);
+	free(m->kind);
+	m->pods = NULL;
+	m->instances = NULL;
+	m->namespace = m->name = m->kind = NULL;
+	m->n_pods = m->n_instances = 0;
+}
+
+void kube_manager_dress(const struct kube_manager *m, struct cluster_view *v)
+{
+	for (size_t i = 0; i < v->n_members; i++) {
+		struct cluster_member *c = &v->members[i];
+		const struct pod *p = find_pod(m, c->name);
+		const char *instance =
+			pod_instance(m->namespace, c->name, m->instances, m->n_instances);
+
+		if (instance) {
+			free(c->instance);
+			c->instance = strdup(instance);
+		}
+		if (!p)
+			continue;
+		free(c->address);
+		free(c->node);
+		c->address = p->address ? strdup(p->address) : NULL;
+		c->node = p->node ? strdup(p->node) : NULL;
+	}
+}
+
+/* ---- the API server ---- */
+
+static void push_address(char ***list, const char *address, double port)
+{
+	unsigned char raw[sizeof(struct in6_addr)];
+	bool v6 = inet_pton(AF_INET6, address, raw) == 1;
+	char *text = NULL;
+
+	if ((!v6 && inet_pton(AF_INET, address, raw) != 1) || !(port >= 1) || port > 65535)
+		return;
+	if (asprintf(&text, v6 ? "[%s/128]:%u" : "%s/32:%u", address, (unsigned)port) < 0)
+		abort();
+	if (strv_contains(*list, text))
+		free(text);
+	else
+		strv_push(list, text);
+}
+
+static double first_port(const cJSON *ports)
+{
+	const cJSON *port = json_get(cJSON_GetArrayItem(ports, 0), "port");
+
+	return cJSON_IsNumber(port) ? port->valuedouble : 0;
+}
+
+static void push_all(char ***list, const cJSON *texts, const char *member, double port)
+{
+	const cJSON *item;
+
+	if (!cJSON_IsArray(texts))
+		return;
+	cJSON_ArrayForEach(item, texts)
+	{
+		const cJSON *text = member ? json_get(item, member) : item;
+
+		if (cJSON_IsString(text))
+			push_address(list, text->valuestring, port);
+	}
+}
+
+int kube_manager_apiserver(struct kube *k, char ***ret, struct err **err)
+{
+	_cleanup_strv_ char **list = NULL;
+	_cleanup_json_ cJSON *service = NULL, *endpoints = NULL;
+	const cJSON *subset;
+	int r = kube_get(k, "/api/v1/namespaces/default/services/kubernetes", &service, err);
+
+	if (r >= 0)
+		r = kube_get(k, "/api/v1/namespaces/default/endpoints/kubernetes", &endpoints, err);
+	if (r < 0)
+		return err_wrap(err, r, "the API server's addresses");
+	push_all(&list, kube_field(service, "spec.clusterIPs"), NULL,
+		first_port(kube_field(service, "spec.ports")));
+	subset = kube_field(endpoints, "subsets");
+	if (cJSON_IsArray(subset))
+		for (subset = subset->child; subset; subset = subset->next)
+			push_all(&list, json_get(subset, "addresses"), "ip",
+				first_port(json_get(subset, "ports")));
+	*ret = steal_ptr(list);
+	return 0;
+}
