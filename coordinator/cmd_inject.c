@@ -189,12 +189,21 @@ static int inject_on(const struct options *o, struct session *s, int *ret_code, 
 }
 
 /* The cluster is that of a target given by name, unless --cluster says otherwise. */
-static void guess_cluster(struct options *o)
+static int guess_cluster(struct options *o, struct session *s, struct err **err)
 {
-	char *slash = strrchr(o->target, '/');
+	struct targets all = {0};
+	const struct target *t;
+	int r;
 
-	if (!o->cluster && slash)
-		o->cluster = strndup(o->target, (size_t)(slash - o->target));
+	if (o->cluster || !strchr(o->target, '/'))
+		return 0;
+	r = session_targets(s, &all, err);
+	if (r >= 0 && all.count)
+		r = targets_find(&all, o->target, &t, err);
+	if (r >= 0 && all.count)
+		o->cluster = strdup(t->info->cluster);
+	targets_done(&all);
+	return r < 0 ? err_wrap(err, r, "--target") : 0;
 }
 
 static int check(const struct options *o, char *const *arguments, struct err **err)
@@ -230,10 +239,11 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	if (r < 0) {
 		code = r == -ECANCELED ? EXIT_PASSED : cli_usage(verb, err);
 	} else {
-		guess_cluster(&o);
 		r = session_open(&o.session, o.dry_run ? SESSION_LOOK : SESSION_ACT, &s, &err);
 		if (r >= 0) {
-			r = inject_on(&o, s, &code, &err);
+			r = guess_cluster(&o, s, &err);
+			if (r >= 0)
+				r = inject_on(&o, s, &code, &err);
 			status = session_close(s);
 			if (status == EXIT_STUCK)
 				code = EXIT_STUCK;
@@ -260,7 +270,7 @@ static const struct cli_option options[] = {
 	{"dry-run", CLI_FLAG, offsetof(struct options, dry_run), NULL,
 		"name the exact instances, peers and effects; touch nothing", NULL},
 	{"cluster", CLI_TEXT, offsetof(struct options, cluster), "NAME",
-		"which cluster, where there are several", NULL},
+		"which cluster, where there are several; in Kubernetes NAMESPACE/NAME", NULL},
 	{"manager", CLI_TEXT, offsetof(struct options, manager), "NAME",
 		MANAGER_NAMES_HELP, MANAGER_NAMES},
 	{"seed", CLI_COUNT, offsetof(struct options, seed), "N", "of the picks among instances", NULL},

@@ -1,4 +1,5 @@
 #include <stdlib.h>
+#include <string.h>
 
 #include "session.h"
 #include "table.h"
@@ -7,6 +8,51 @@
 struct options {
 	struct session_options session;
 };
+
+/* Takes why. */
+static void add_missing(struct node_info ***nodes, size_t *n, const char *name, char *why)
+{
+	struct node_info *info = calloc(1, sizeof(*info));
+
+	*nodes = reallocarray(*nodes, *n + 1, sizeof(**nodes));
+	if (!info || !*nodes)
+		abort();
+	info->name = strdup(name);
+	info->boot_id = strdup("");
+	info->kernel = strdup("");
+	info->machine = strdup("");
+	info->version = strdup("");
+	info->reason = why;
+	(*nodes)[(*n)++] = info;
+}
+
+/* Nodes of the cluster that have no agent which answers, as far as we may know. */
+static void find_missing(struct session *s, struct node_info ***nodes, size_t *n)
+{
+	_cleanup_json_ cJSON *all = NULL;
+	const cJSON *node;
+
+	for (size_t i = 0; i < s->n_missing; i++) {
+		char *why = NULL;
+
+		if (asprintf(&why, "pod %s: %s", s->missing[i].pod, s->missing[i].why) < 0)
+			abort();
+		add_missing(nodes, n, s->missing[i].node, why);
+	}
+	/* Who may not list nodes sees the agents alone. */
+	if (!s->kube || kube_list(s->kube, "/api/v1/nodes", &all, NULL) < 0)
+		return;
+	cJSON_ArrayForEach(node, all)
+	{
+		bool known = false;
+
+		for (size_t i = 0; i < *n; i++)
+			known = known || strcmp((*nodes)[i]->name, kube_name(node)) == 0;
+		if (!known)
+			add_missing(nodes, n, kube_name(node),
+				strdup("no agent's pod is there (taints? the DaemonSet's tolerations)"));
+	}
+}
 
 static void print_text(struct node_info *const *nodes, size_t n)
 {
@@ -26,6 +72,10 @@ static void print_text(struct node_info *const *nodes, size_t n)
 	table_print(t, stdout);
 	table_free(t);
 	for (size_t i = 0; i < n; i++) {
+		if (!*nodes[i]->version) {
+			printf("\n%s: no agent: %s", nodes[i]->name, nodes[i]->reason);
+			continue;
+		}
 		printf("\n%s: Linux %s %s, agent %s", nodes[i]->name, nodes[i]->kernel,
 			nodes[i]->machine, nodes[i]->version);
 		if (!nodes[i]->accepting)
@@ -50,22 +100,24 @@ static int nodes(const struct options *o, struct err **err)
 {
 	_cleanup_(session_closep) struct session *s = NULL;
 	struct node_info **list;
+	size_t n = 0;
 	int r = session_open(&o->session, SESSION_LOOK, &s, err);
 
 	if (r < 0)
 		return r;
-	list = calloc(s->n_links, sizeof(*list));
+	list = calloc(s->n_links + 1, sizeof(*list));
 	if (!list)
 		abort();
-	for (size_t i = 0; r >= 0 && i < s->n_links; i++)
-		r = agent_link_node(s->links[i], &list[i], err);
+	for (; r >= 0 && n < s->n_links; n += r >= 0)
+		r = agent_link_node(s->links[n], &list[n], err);
 	if (r >= 0) {
+		find_missing(s, &list, &n);
 		if (o->session.json)
-			print_json(list, s->n_links);
+			print_json(list, n);
 		else
-			print_text(list, s->n_links);
+			print_text(list, n);
 	}
-	for (size_t i = 0; i < s->n_links; i++)
+	for (size_t i = 0; i < n; i++)
 		node_info_free(list[i]);
 	free(list);
 	return r;

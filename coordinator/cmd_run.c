@@ -173,7 +173,7 @@ static const struct cli_option options[] = {
 	{"dry-run", CLI_FLAG, offsetof(struct options, dry_run), NULL,
 		"name the exact instances, peers and effects; touch nothing", NULL},
 	{"cluster", CLI_TEXT, offsetof(struct options, cluster), "NAME",
-		"which cluster, where there are several", NULL},
+		"which cluster, where there are several; in Kubernetes NAMESPACE/NAME", NULL},
 	{"manager", CLI_TEXT, offsetof(struct options, manager), "NAME",
 		MANAGER_NAMES_HELP, MANAGER_NAMES},
 	{"conninfo", CLI_TEXT, offsetof(struct options, conninfo), "STRING",

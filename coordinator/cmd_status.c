@@ -99,7 +99,7 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	} else {
 		r = status(&o, &err);
 		/* No agent, no fault: what a fault lives in is its agent. */
-		if (r == -ESRCH && !o.session.agents) {
+		if (r == -ESRCH && session_is_local(&o.session)) {
 			code = without_agent(&o);
 		} else if (r < 0) {
 			code = cli_fail(err);

@@ -110,7 +110,7 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 		code = r == -ECANCELED ? EXIT_PASSED : cli_usage(verb, err);
 	} else {
 		r = stop(&o, ids, &left, &err);
-		if (r == -ESRCH && o.all && !o.session.agents)
+		if (r == -ESRCH && o.all && session_is_local(&o.session))
 			code = without_agent(&o);
 		else
 			code = r < 0 ? cli_fail(err) : report(&o, left);

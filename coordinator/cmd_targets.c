@@ -9,6 +9,27 @@ struct options {
 	bool names;
 };
 
+/* The name of a pod tells nothing of its cluster. */
+static void print_pods(const struct targets *t)
+{
+	static const char *const heads[] = {"POD", "CLUSTER", "ROLE", "NODE", "ADDRESS", "PORT",
+		"CONTAINER", "VERSION", "OWNER", NULL};
+	struct table *table = table_new(heads);
+
+	for (size_t i = 0; i < t->count; i++) {
+		const struct instance_info *n = t->items[i].info;
+		char port[16];
+		const char *cells[] = {n->name, n->cluster, role_to_string(n->role), n->node,
+			n->addresses ? n->addresses[0] : NULL, port, n->container, n->version,
+			n->owner};
+
+		snprintf(port, sizeof(port), "%u", n->port);
+		table_add(table, cells);
+	}
+	table_print(table, stdout);
+	table_free(table);
+}
+
 static void print_text(const struct targets *t)
 {
 	static const char *const heads[] = {"INSTANCE", "ROLE", "NODE", "PORT", "PID", "VERSION",
@@ -58,6 +79,8 @@ static int targets(const struct options *o, struct err **err)
 	else if (o->names)
 		for (size_t i = 0; i < t.count; i++)
 			puts(t.items[i].info->name);
+	else if (s->kube && t.count)
+		print_pods(&t);
 	else
 		print_text(&t);
 	targets_done(&t);

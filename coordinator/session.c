@@ -1,4 +1,4 @@
-#include "session.h"
+#include "session_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -12,31 +12,31 @@ void session_options_done(struct session_options *o)
 	free(o->tls_ca);
 	free(o->tls_cert);
 	free(o->tls_key);
+	free(o->tls_server_name);
 	free(o->kubeconfig);
 	free(o->context);
 	free(o->agents_namespace);
 }
 
-static int session_add(struct session *s, const struct agent_address *address, struct err **err)
+int session_add(struct session *s, const struct agent_address *address, struct err **err)
 {
 	_cleanup_(node_info_freep) struct node_info *node = NULL;
-	struct agent_link *link, **links;
-	int r;
+	_cleanup_(agent_link_freep) struct agent_link *link = NULL;
+	struct agent_link **links;
+	int r = agent_link_new(s->http, address, &link, err);
 
-	r = agent_link_new(s->http, address, &link, err);
+	if (r >= 0)
+		r = agent_link_node(link, &node, err);
+	if (r >= 0)
+		r = agent_link_measure_clock(link, CLOCK_ROUNDS, err);
 	if (r < 0)
 		return r;
 	links = realloc(s->links, (s->n_links + 1) * sizeof(*links));
-	if (!links) {
-		agent_link_free(link);
+	if (!links)
 		return err_set(err, -ENOMEM, "out of memory");
-	}
 	s->links = links;
-	s->links[s->n_links++] = link;
-	r = agent_link_node(link, &node, err);
-	if (r < 0)
-		return r;
-	return agent_link_measure_clock(link, CLOCK_ROUNDS, err);
+	s->links[s->n_links++] = steal_ptr(link);
+	return 0;
 }
 
 /* The local agent: that which answers on the default socket, or one of our own. */
@@ -68,29 +68,54 @@ static int session_local(struct session *s, enum session_use use, struct err **e
 	return r;
 }
 
-static int session_connect(struct session *s, const struct session_options *o, enum session_use use,
-	struct err **err)
+static int session_named(struct session *s, const struct session_options *o, struct err **err)
 {
-	struct agent_address address = {0};
-	int r;
+	const struct kube_config *config = s->kube ? kube_config_of(s->kube) : NULL;
 
-	for (size_t i = 0; o->agents && o->agents[i]; i++) {
+	for (size_t i = 0; o->agents[i]; i++) {
 		bool url = strncmp(o->agents[i], "https://", 8) == 0;
+		struct agent_address address = {0};
+		int r;
 
 		if (!url && o->agents[i][0] != '/')
 			return err_set(err, -EINVAL,
 				"--agent %s: neither a socket's absolute path nor https://HOST:PORT",
 				o->agents[i]);
-		address = (struct agent_address){
-			.unix_socket = url ? NULL : o->agents[i],
-			.url = url ? o->agents[i] : NULL,
-			.tls = {o->tls_ca, o->tls_cert, o->tls_key},
-		};
+		if (url)
+			address = (struct agent_address){
+				.url = o->agents[i],
+				.tls = session_tls(o),
+				.token_path = config ? config->token_path : NULL,
+				.token = config ? config->token : NULL,
+			};
+		else
+			address.unix_socket = o->agents[i];
 		r = session_add(s, &address, err);
 		if (r < 0)
 			return r;
 	}
-	return s->n_links ? 0 : session_local(s, use, err);
+	return 0;
+}
+
+bool session_is_local(const struct session_options *o)
+{
+	return !o->agents && !session_wants_kube(o);
+}
+
+static int session_connect(struct session *s, const struct session_options *o, enum session_use use,
+	struct err **err)
+{
+	bool kube = session_wants_kube(o);
+	int r = kube ? session_open_kube(s, o, err) : 0;
+
+	if (r < 0)
+		return r;
+	if (o->agents)
+		return session_named(s, o, err);
+	if (kube)
+		return session_discover(s, o, err);
+	r = session_local(s, use, err);
+	return r == -ESRCH || r == -EACCES ? session_hint_kube(err, r) : r;
 }
 
 int session_open(const struct session_options *o, enum session_use use, struct session **ret,
@@ -124,6 +149,14 @@ int session_close(struct session *s)
 	for (size_t i = 0; i < s->n_links; i++)
 		agent_link_free(s->links[i]);
 	free(s->links);
+	for (size_t i = 0; i < s->n_missing; i++) {
+		free(s->missing[i].node);
+		free(s->missing[i].pod);
+		free(s->missing[i].why);
+	}
+	free(s->missing);
+	free(s->agents_namespace);
+	kube_free(s->kube);
 	http_client_free(s->http);
 	sd_event_unref(s->event);
 	if (leaving)
@@ -198,10 +231,29 @@ static char *cluster_names(const struct targets *t, size_t *ret_count)
 	return text;
 }
 
+/* In Kubernetes "main" will do where only one namespace has a cluster of that name. */
+static const char *cluster_full_name(const struct targets *t, const char *name)
+{
+	const char *found = NULL;
+
+	for (size_t i = 0; !strchr(name, '/') && i < t->count; i++) {
+		const char *full = t->items[i].info->cluster, *slash = strrchr(full, '/');
+
+		if (strcmp(full, name) == 0)
+			return full;
+		if (!slash || strcmp(slash + 1, name) != 0)
+			continue;
+		if (found && strcmp(found, full) != 0)
+			return name;
+		found = full;
+	}
+	return found ? found : name;
+}
+
 int session_cluster(struct session *s, const char *cluster, struct targets *ret, struct err **err)
 {
 	struct targets all = {0};
-	_cleanup_free_ char *names = NULL;
+	_cleanup_free_ char *names = NULL, *full = NULL;
 	size_t kept = 0, n_clusters = 0;
 	int r = session_targets(s, &all, err);
 
@@ -216,6 +268,10 @@ int session_cluster(struct session *s, const char *cluster, struct targets *ret,
 	if (r < 0) {
 		targets_done(&all);
 		return r;
+	}
+	if (cluster) {
+		full = strdup(cluster_full_name(&all, cluster));
+		cluster = full;
 	}
 	for (size_t i = 0; i < all.count; i++) {
 		if (!cluster || strcmp(all.items[i].info->cluster, cluster) == 0)

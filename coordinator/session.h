@@ -13,9 +13,9 @@
 /* Put these first into a verb's struct; SESSION_OPTIONS first into its table. */
 struct session_options {
 	char **agents;		/* --agent SOCKET-PATH|https://HOST:PORT; none: the local default */
-	char *tls_ca, *tls_cert, *tls_key;
+	char *tls_ca, *tls_cert, *tls_key, *tls_server_name;
 	char *kubeconfig, *context;	/* NULL: as kubectl looks */
-	char *agents_namespace;		/* NULL: "pgjolt" */
+	char *agents_namespace;		/* NULL: "pgjolt", or $PGJOLT_AGENTS_NAMESPACE */
 	bool json;
 };
 void session_options_done(struct session_options *o);
@@ -29,7 +29,20 @@ void session_options_done(struct session_options *o);
 		"@files"},                                                                          \
 	{"tls-cert", CLI_TEXT, SESSION_OPTION(s, tls_cert), "FILE", "our certificate", "@files"},   \
 	{"tls-key", CLI_TEXT, SESSION_OPTION(s, tls_key), "FILE", "our private key", "@files"},     \
+	{"tls-server-name", CLI_TEXT, SESSION_OPTION(s, tls_server_name), "NAME",                   \
+		"the name in the agents' certificate, where it is not the URL's", NULL},            \
+	{"kubeconfig", CLI_TEXT, SESSION_OPTION(s, kubeconfig), "FILE",                             \
+		"find the agents by this cluster's API (default: in a pod, its service account)",   \
+		"@files"},                                                                          \
+	{"context", CLI_TEXT, SESSION_OPTION(s, context), "NAME", "of the kubeconfig", NULL},       \
+	{"agents-namespace", CLI_TEXT, SESSION_OPTION(s, agents_namespace), "NAMESPACE",            \
+		"where the agents' pods are (default pgjolt)", NULL},                               \
 	{"json", CLI_FLAG, SESSION_OPTION(s, json), NULL, "print one JSON document", NULL}
+
+/* An agent that is known to be there and could not be asked. */
+struct agent_missing {
+	char *node, *pod, *why;
+};
 
 struct session {
 	sd_event *event;
@@ -38,6 +51,9 @@ struct session {
 	struct local_agent *local;	/* the agent we started; NULL: it was there */
 	struct agent_link **links;
 	size_t n_links;
+	char *agents_namespace;		/* with kube */
+	struct agent_missing *missing;
+	size_t n_missing;
 };
 
 /* What to do where no agent is named and none answers on the default socket. */
@@ -47,7 +63,8 @@ enum session_use {
 	SESSION_ACT,		/* start one on the default socket and journal, for our own duration */
 };
 
-/* Learns each agent's name; measures its clock. */
+/* Learns each agent's name; measures its clock. Agents named by --agent must answer; of those found by
+ * the API that do not, stderr tells, and session.missing has them. */
 int session_open(const struct session_options *o, enum session_use use, struct session **ret,
 	struct err **err);
 /* An agent that we started leaves, reverting what is left, unless another pgjolt uses it by now: then
@@ -58,6 +75,9 @@ static inline void session_closep(struct session **s)
 	if (*s)
 		session_close(*s);
 }
+
+/* Is it about this host: no agent named, no Kubernetes meant? */
+bool session_is_local(const struct session_options *o);
 
 /* An instance and the agent that can reach it. */
 struct target {

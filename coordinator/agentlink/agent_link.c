@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "kube/kube.h"
 
 #define FIRE_TIMEOUT_MS 5000
 #define REVERT_TIMEOUT_MS 15000
@@ -61,6 +62,8 @@ int agent_link_new(struct http_client *http, const struct agent_address *address
 	COPY(tls.cert);
 	COPY(tls.key);
 	COPY(tls.server_name);
+	COPY(token_path);
+	COPY(token);
 #undef COPY
 	*ret = l;
 	return 0;
@@ -86,6 +89,10 @@ void agent_link_free(struct agent_link *l)
 	free(l->address.tls.cert);
 	free(l->address.tls.key);
 	free(l->address.tls.server_name);
+	free(l->address.token_path);
+	if (l->address.token)
+		explicit_bzero(l->address.token, strlen(l->address.token));
+	free(l->address.token);
 	free(l->name);
 	free(l);
 }
@@ -106,14 +113,30 @@ static char *link_url(const struct agent_link *l, const char *path)
 	return url;
 }
 
-static struct http_request link_request(const struct agent_link *l, const char *method,
-	const char *url, const char *body, uint64_t timeout_ms)
+/* A token of a file is replaced there before it runs out. One that cannot be read now is kept: the
+ * agent says whether it still counts. */
+static void refresh_token(struct agent_link *l)
 {
+	char *token = NULL;
+
+	if (!l->address.token_path || kube_token_read(l->address.token_path, &token, NULL) < 0)
+		return;
+	if (l->address.token)
+		explicit_bzero(l->address.token, strlen(l->address.token));
+	free(l->address.token);
+	l->address.token = token;
+}
+
+static struct http_request link_request(struct agent_link *l, const char *method, const char *url,
+	const char *body, uint64_t timeout_ms)
+{
+	refresh_token(l);
 	return (struct http_request){
 		.method = method,
 		.url = url,
 		.unix_socket = l->address.unix_socket,
 		.tls = l->address.url ? &l->address.tls : NULL,
+		.token = l->address.url ? l->address.token : NULL,
 		.body = body,
 		.timeout_ms = timeout_ms,
 	};

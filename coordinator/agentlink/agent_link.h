@@ -14,6 +14,9 @@ struct agent_address {
 	char *unix_socket;	/* or */
 	char *url;		/* https://HOST:PORT */
 	struct http_tls tls;
+	/* Who we are for an agent that asks the API server: a file, read again for each request, or the
+	 * token itself. Sent to a URL alone, never to a socket. */
+	char *token_path, *token;
 };
 
 #define AGENT_SOCKET_DEFAULT "/run/pgjolt/agent.sock"
@@ -21,6 +24,7 @@ struct agent_address {
 int agent_link_new(struct http_client *http, const struct agent_address *address,
 	struct agent_link **ret, struct err **err);
 void agent_link_free(struct agent_link *l);
+DEFINE_CLEANUP(struct agent_link, agent_link_free)
 const char *agent_link_name(const struct agent_link *l);	/* node name once known, else address */
 
 /* These run the loop until the answer is there. */

@@ -1,0 +1,14 @@
+/* What pgjolt reads of a pod (core/v1 Pod). */
+#pragma once
+
+#include "kube/kube.h"
+
+/* Both families of a dual stack; NULL: none yet. Caller strv_free()s. */
+char **pod_addresses(const cJSON *pod);
+/* Why it is not ready ("container agent: CrashLoopBackOff"); NULL: it is. Caller frees. */
+char *pod_unready(const cJSON *pod);
+/* Succeeded or failed: it has no processes, and its address may be another's. */
+bool pod_has_ended(const cJSON *pod);
+bool pod_on_host_network(const cJSON *pod);
+/* The database cluster that it is a member of, by its operator's label; NULL: no operator's. */
+const char *pod_cluster(const cJSON *pod);
