@@ -33,7 +33,7 @@ int cluster_open(struct session *s, const char *name, const char *manager, struc
 			.instances = instances,
 			.n = c.targets.count,
 			.kube = s->kube,
-			.cluster = c.name,
+			.cluster = s->kube ? c.name : NULL,
 		},
 		&c.manager, err);
 	if (r >= 0)
