@@ -1,4 +1,5 @@
 """cpu-throttle: a busy process of the instance and one beside it, by their own processor time."""
+# labels: alone
 import os
 import subprocess
 import sys

@@ -1,4 +1,5 @@
 """cpu-, mem- and disk-stress: what /proc, the groups' own accounts and the disk's statistics say."""
+# labels: alone
 import os
 import subprocess
 import sys
