@@ -187,6 +187,7 @@ static int name_node(struct agent *a, struct err **err)
 		.name = a->config.node_name,
 		.journal_path = a->config.journal_path,
 		.halt_at = a->config.halt_at,
+		.without_tcx = a->config.without_tcx,
 	};
 	return 0;
 }

@@ -19,6 +19,7 @@ struct agent_config {
 	char *tls_cert, *tls_key, *tls_ca;	/* PEM files; all three with listen */
 	char **tls_allowed_names;		/* subject CNs or SANs that may call; NULL: any of the CA's */
 	char *halt_at;		/* crash tests */
+	bool without_tcx;	/* tests: as on a kernel before 6.6 */
 	pid_t owner;		/* leave when this process ends (pgjolt started us) and nobody else
 				 * follows our events; 0: stay */
 	int ready_fd;		/* gets "ready\n" once the agent listens, then is closed; -1: none */

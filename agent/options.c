@@ -15,7 +15,7 @@ enum {
 	OPT_HELP = 1, OPT_SOCKET, OPT_JOURNAL, OPT_NODE_NAME, OPT_LISTEN, OPT_TLS_CERT, OPT_TLS_KEY,
 	OPT_TLS_CA, OPT_TLS_ALLOW, OPT_MAX_DURATION, OPT_MAX_CONCURRENT, OPT_MAX_INSTANCES,
 	OPT_ALLOW_FAULT, OPT_ALLOW_TARGET, OPT_LOG_LEVEL, OPT_OWNER_PID, OPT_READY_FD, OPT_HALT_AT,
-	OPT_JSON, OPT_DISCARD_BAD,
+	OPT_WITHOUT_TCX, OPT_JSON, OPT_DISCARD_BAD,
 };
 
 #define SERVE  (1U << VERB_SERVE)
@@ -57,6 +57,8 @@ static const struct option_info {
 	{"ready-fd", "FD", "write \"ready\" there once the agent listens", OPT_READY_FD, SERVE},
 	{"halt-at", "POINT", "for crash tests: stop (SIGSTOP) at FAULT:POINT or *:POINT", OPT_HALT_AT,
 	 SERVE},
+	{"without-tcx", NULL, "for tests: network faults as on a kernel before 6.6", OPT_WITHOUT_TCX,
+	 SERVE | PROBE},
 	{"json", NULL, "print one JSON document", OPT_JSON, PROBE},
 	{"discard-bad", NULL, "also remove entries that cannot be read or understood", OPT_DISCARD_BAD,
 	 REVERT},
@@ -242,6 +244,9 @@ static int option_apply(struct options *o, int id, const char *value, struct err
 		return set_ready_fd(c, value, err);
 	case OPT_HALT_AT:
 		return set_halt_at(c, value, err);
+	case OPT_WITHOUT_TCX:
+		c->without_tcx = true;
+		return 0;
 	case OPT_LOG_LEVEL:
 		return set_log_level(value, err);
 	default:

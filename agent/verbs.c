@@ -100,7 +100,10 @@ static void print_support(const char *fault, const struct support *s, cJSON *lis
 int verb_probe(struct options *o)
 {
 	_cleanup_json_ cJSON *list = o->json ? json_array() : NULL;
-	struct node node = {.name = o->config.node_name ? o->config.node_name : "localhost"};
+	struct node node = {
+		.name = o->config.node_name ? o->config.node_name : "localhost",
+		.without_tcx = o->config.without_tcx,
+	};
 	_cleanup_err_ struct err *err = NULL;
 	int r;
 

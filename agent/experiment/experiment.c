@@ -137,6 +137,18 @@ static void driver_release(struct experiment *e)
 	e->held = false;
 }
 
+/* A refusal that leaves nothing; where that does not work, an experiment that is stuck. */
+static int place_failed(struct experiment *e, int code, struct err **err)
+{
+	driver_release(e);
+	if (e->driver->revert(&e->undo, NULL) < 0 || e->driver->verify_clean(&e->undo, NULL) < 0 ||
+	    journal_remove(e->all->config.journal, e->id, NULL) < 0) {
+		e->end_reason = END_FAILED;
+		experiment_end(e, NULL);
+	}
+	return err_wrap(err, code, "arm %s on %s", e->fault_name, e->instance_name);
+}
+
 /* The driver, then the journal: nothing is in effect before the entry is on disk. */
 static int experiment_take(struct experiment *e, struct err **err)
 {
@@ -167,6 +179,11 @@ static int experiment_take(struct experiment *e, struct err **err)
 		driver_release(e);
 		return err_wrap(err, r, "refused, nothing is in effect: cannot keep the record of %s",
 			e->fault_name);
+	}
+	if (e->driver->place) {
+		r = e->driver->place(&e->fault, &e->undo, err);
+		if (r < 0)
+			return place_failed(e, r, err);
 	}
 	return 0;
 }
@@ -231,8 +248,10 @@ int experiment_arm(struct experiments *all, const struct arm_request *request,
 		r = experiment_take(e, &why);
 	if (r < 0) {
 		e->refusal = r;
-		keep_error(e, why);
-		experiment_set_state(e, EXPERIMENT_REFUSED, err_text(why));
+		if (e->state == EXPERIMENT_NEW) {
+			keep_error(e, why);
+			experiment_set_state(e, EXPERIMENT_REFUSED, err_text(why));
+		}
 		return err_set(err, r, "%s", err_text(why));
 	}
 	experiment_set_state(e, EXPERIMENT_ARMED, NULL);

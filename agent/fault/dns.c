@@ -182,6 +182,7 @@ static int dns_arm(struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_(state_freep) struct dns_state *s = calloc(1, sizeof(*s));
 	struct delay_filter filter = {.judge = judge, .data = s};
+	enum net_hook hook = NET_HOOK_TCX;
 	int r;
 
 	if (!s)
@@ -189,14 +190,18 @@ static int dns_arm(struct fault *f, struct undo *ret, struct err **err)
 	s->target.netns_fd = -1;
 	r = net_target_open(f->instance, &s->target, err);
 	if (r == 0)
+		r = net_hook_choose(f->node, &hook, err);
+	if (r == 0)
 		r = state_from_params(f->params, s, err);
 	if (r == 0)
-		r = detour_position_take(s->target.netns_fd, &s->position, err);
+		r = detour_position_take(hook, &s->target, &s->position, err);
 	if (r < 0)
 		return r;
 	r = detour_open(&(struct detour_plan){
 		.node = f->node,
 		.fault = FAULT,
+		.experiment = f->experiment,
+		.hook = hook,
 		.netns_fd = s->target.netns_fd,
 		.links = s->target.links,
 		.n_links = s->target.n_links,
@@ -210,10 +215,17 @@ static int dns_arm(struct fault *f, struct undo *ret, struct err **err)
 		r = detour_record(f, &s->target, s->detour, &ret->record, err);
 	if (r < 0)
 		return r;
-	f->mechanism = DETOUR_MECHANISM;
-	f->lifetime = LIFETIME_HELD;
+	f->mechanism = detour_mechanism(hook);
+	f->lifetime = net_hook_lifetime(hook);
 	f->state = steal_ptr(s);
 	return 0;
+}
+
+static int dns_place(struct fault *f, struct undo *u, struct err **err)
+{
+	struct dns_state *s = f->state;
+
+	return net_attach_place(s->detour->takes, u->record, err);
 }
 
 static int dns_fire(struct fault *f, struct err **err)
@@ -281,21 +293,14 @@ static void dns_release(struct fault *f)
 	node_point(f->node, FAULT, "released");
 }
 
-/* Held: the kernel has ended it with the descriptors. */
-static int dns_revert(const struct undo *u, struct err **err)
-{
-	(void)u;
-	(void)err;
-	return 0;
-}
-
 const struct fault_driver driver_dns = {
 	.spec = &fault_dns,
 	.probe = detour_probe,
 	.arm = dns_arm,
+	.place = dns_place,
 	.fire = dns_fire,
 	.observe = dns_observe,
 	.release = dns_release,
-	.revert = dns_revert,
+	.revert = detour_revert,
 	.verify_clean = detour_verify_clean,
 };

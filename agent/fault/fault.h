@@ -1,7 +1,7 @@
 /*
  * The central abstraction: one driver a fault.
  *
- * Order of calls: arm, then (fire, then any number of observe), then release, revert, verify_clean.
+ * Order of calls: arm, place, then (fire, then any number of observe), then release, revert, verify_clean.
  * The end of a fault is two steps: release() drops what this process holds, which is just what the
  * kernel does when the process dies; revert() undoes the rest and takes only the journal's record.
  * So the normal end, the lease's end, the restart and `revert-all` are one path.
@@ -21,6 +21,7 @@ struct node {
 	const char *name;
 	const char *journal_path;	/* NULL where there is none, as for a probe */
 	const char *halt_at;	/* crash tests: "FAULT:POINT" or "*:POINT"; else NULL */
+	bool without_tcx;	/* tests: as on a kernel before 6.6 */
 };
 
 /* Crash tests stop the agent here on purpose (SIGSTOP to itself), then kill it. Every line that
@@ -73,6 +74,12 @@ struct fault_driver {
 	/* Required. All that is slow: resolve, load, open. Nothing takes effect. On failure it has
 	 * cleaned up after itself. *ret->record is what revert() needs. */
 	int (*arm)(struct fault *f, struct undo *ret, struct err **err);
+
+	/* Optional. What must not be there without a record, since it outlives this process: called with
+	 * the journal on disk, before the fault counts as armed. Nothing takes effect. u: the record,
+	 * which may lose what turned out not to be ours. When it fails, release() and revert()
+	 * follow. */
+	int (*place)(struct fault *f, struct undo *u, struct err **err);
 
 	/* Required. One step, atomic for the instance, microseconds. The journal is on disk. */
 	int (*fire)(struct fault *f, struct err **err);

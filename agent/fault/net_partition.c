@@ -1,8 +1,8 @@
 /*
- * net-partition: frames to and from chosen peers are dropped or rejected by tcx programs on the
+ * net-partition: frames to and from chosen peers are dropped or rejected by programs on the
  * instance's interfaces, inside its network namespace (bpf/net_partition.bpf.c). Armed, the
  * programs are attached and inert; one store into memory that all of them share fires them, one
- * store heals. Held: the links end with the agent.
+ * store heals. The effect is held: it ends with the agent (fault/net_attach.h).
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -15,13 +15,18 @@
 #include "core/clock.h"
 #include "core/json.h"
 #include "fault/fault.h"
+#include "fault/net_attach.h"
+#include "fault/net_filters.h"
 #include "fault/net_rules.h"
 #include "fault/net_target.h"
-#include "kernel/netns.h"
-#include "kernel/tcx.h"
 #include "net_partition.skel.h"
 
 #define FAULT "net-partition"
+
+static const char *const mechanisms[] = {
+	[NET_HOOK_TCX] = "tcx",
+	[NET_HOOK_CLSACT] = "clsact",
+};
 
 /* The kernel frees what a dead agent held on its own time; normally that has happened long ago. */
 #define VERIFY_TRIES 25
@@ -33,8 +38,7 @@ struct partition {
 	struct net_target target;
 	bool in, out;
 	uint32_t position;
-	int *link_fds;
-	size_t n_links;
+	struct net_attach *attach;
 	struct net_count *per_cpu;	/* room for one value of the counters' map */
 	int n_cpus;
 };
@@ -43,9 +47,7 @@ static void partition_free(struct partition *p)
 {
 	if (p->bpf && p->bpf->bss)
 		__atomic_store_n(&p->bpf->bss->until_boot_ns, 0, __ATOMIC_RELEASE);
-	for (size_t i = 0; i < p->n_links; i++)
-		close(p->link_fds[i]);
-	free(p->link_fds);
+	net_attach_close(p->attach);
 	net_partition__destroy(p->bpf);
 	net_position_drop(p->position);
 	net_rules_done(&p->rules);
@@ -83,68 +85,62 @@ static int load(struct partition *p, enum net_partition_action action, uint32_t 
 	return net_rules_fill(&p->rules, bpf_map__fd(p->bpf->maps.net_prefixes), err);
 }
 
-static int attach_one(struct partition *p, const struct link_info *link,
-	const struct bpf_program *program, enum tcx_direction direction, struct err **err)
+static int attach(struct partition *p, const struct fault *f, enum net_hook hook, struct err **err)
 {
-	int r = tcx_attach(bpf_program__fd(program), link->ifindex, direction,
-		&p->link_fds[p->n_links], err);
+	_cleanup_free_ struct net_point *points = calloc(p->target.n_links * NET_DIRECTION_MAX,
+		sizeof(*points));
+	struct net_attach_plan plan = {
+		.node = f->node,
+		.fault = FAULT,
+		.experiment = f->experiment,
+		.hook = hook,
+		.netns_fd = p->target.netns_fd,
+		.position = p->position,
+		.points = points,
+		.programs = {
+			[NET_IN] = p->in ? bpf_program__fd(p->bpf->progs.net_part_in) : -1,
+			[NET_OUT] = p->out ? bpf_program__fd(p->bpf->progs.net_part_out) : -1,
+		},
+	};
 
-	if (r < 0)
-		return err_wrap(err, r, "%s", link->name);
-	p->n_links++;
-	return 0;
-}
-
-/* Runs inside the instance's namespace. */
-static int attach_all(void *data, struct err **err)
-{
-	struct partition *p = data;
-
-	for (size_t i = 0; i < p->target.n_links; i++) {
-		const struct link_info *link = &p->target.links[i];
-		int r = 0;
-
-		if (p->in)
-			r = attach_one(p, link, p->bpf->progs.net_part_in, TCX_INGRESS, err);
-		if (r == 0 && p->out)
-			r = attach_one(p, link, p->bpf->progs.net_part_out, TCX_EGRESS, err);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int attach(struct partition *p, struct err **err)
-{
-	p->link_fds = calloc(p->target.n_links * TCX_DIRECTION_MAX, sizeof(*p->link_fds));
 	p->n_cpus = libbpf_num_possible_cpus();
 	if (p->n_cpus < 1)
 		return err_errno(err, p->n_cpus, "count processors");
 	p->per_cpu = calloc((size_t)p->n_cpus, sizeof(*p->per_cpu));
-	if (!p->link_fds || !p->per_cpu)
+	if (!points || !p->per_cpu)
 		return err_set(err, ENOMEM, "out of memory");
-	return netns_run(p->target.netns_fd, attach_all, p, err);
+	for (size_t i = 0; i < p->target.n_links * NET_DIRECTION_MAX; i++) {
+		const struct link_info *link = &p->target.links[i / NET_DIRECTION_MAX];
+		struct net_point *point = &points[plan.n_points];
+
+		point->direction = (enum net_direction)(i % NET_DIRECTION_MAX);
+		if (plan.programs[point->direction] < 0)
+			continue;
+		point->ifindex = link->ifindex;
+		memcpy(point->name, link->name, sizeof(point->name));
+		plan.n_points++;
+	}
+	return net_attach_open(&plan, &p->attach, err);
 }
 
 static int probe(const struct node *node, struct support *ret, struct err **err)
 {
 	_cleanup_(partition_freep) struct partition *p = calloc(1, sizeof(*p));
 	_cleanup_err_ struct err *why = NULL;
+	enum net_hook hook = NET_HOOK_TCX;
 	int r;
 
-	(void)node;
 	if (!p)
 		return err_set(err, ENOMEM, "probe " FAULT ": out of memory");
 	p->target.netns_fd = -1;
 	p->in = p->out = true;
-	r = tcx_supported(&why);
+	r = net_hook_choose(node, &hook, &why);
 	if (r == 0)
 		r = load(p, NET_PARTITION_REJECT, 1, &why);
 	ret->supported = r == 0;
 	if (r == 0)
-		ret->mechanism = strdup("tcx");
-	else
-		ret->reason = strdup(err_text(why));
+		ret->mechanism = strdup(mechanisms[hook]);
+	ret->reason = r == 0 ? net_hook_remark(hook) : strdup(err_text(why));
 	return 0;
 }
 
@@ -179,13 +175,23 @@ static int write_record(const struct partition *p, const struct fault *f, cJSON 
 		json_append(list, program);
 	}
 	*ret = steal_ptr(record);
-	return 0;
+	return net_attach_record(p->attach, f->instance, *ret, err);
+}
+
+static int take_position(struct partition *p, enum net_hook hook, struct err **err)
+{
+	uint32_t highest = 0;
+	int r = net_hook_highest(hook, p->target.netns_fd, p->target.links, p->target.n_links, &highest,
+		err);
+
+	return r < 0 ? r : net_position_take_above(highest, &p->position, err);
 }
 
 static int arm(struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_(partition_freep) struct partition *p = calloc(1, sizeof(*p));
 	uint64_t way = params_number(f->params, "direction");
+	enum net_hook hook = NET_HOOK_TCX;
 	int r;
 
 	if (!p)
@@ -197,7 +203,9 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	if (r == 0)
 		r = net_target_open(f->instance, &p->target, err);
 	if (r == 0)
-		r = net_position_take(&p->position, err);
+		r = net_hook_choose(f->node, &hook, err);
+	if (r == 0)
+		r = take_position(p, hook, err);
 	if (r < 0)
 		return r;
 	node_point(f->node, FAULT, "before-load");
@@ -205,8 +213,7 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 		(uint32_t)params_number(f->params, "percent"), err);
 	node_point(f->node, FAULT, "loaded");
 	if (r == 0)
-		r = attach(p, err);
-	node_point(f->node, FAULT, "attached");
+		r = attach(p, f, hook, err);
 	if (r == 0)
 		r = write_record(p, f, &ret->record, err);
 	if (r < 0)
@@ -214,10 +221,17 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	/* A namespace that is held open would outlive its pod. */
 	closep(&p->target.netns_fd);
 	p->target.netns_fd = -1;
-	f->mechanism = "tcx";
-	f->lifetime = LIFETIME_HELD;
+	f->mechanism = mechanisms[hook];
+	f->lifetime = net_hook_lifetime(hook);
 	f->state = steal_ptr(p);
 	return 0;
+}
+
+static int place(struct fault *f, struct undo *u, struct err **err)
+{
+	struct partition *p = f->state;
+
+	return net_attach_place(p->attach, u->record, err);
 }
 
 static int fire(struct fault *f, struct err **err)
@@ -294,12 +308,10 @@ static void release(struct fault *f)
 	node_point(f->node, FAULT, "released");
 }
 
-/* Held: release(), or the agent's end, has done it all. */
+/* With tcx release(), or the agent's end, has done it all. */
 static int revert(const struct undo *u, struct err **err)
 {
-	(void)u;
-	(void)err;
-	return 0;
+	return net_filters_revert(u->record, err);
 }
 
 struct program_record {
@@ -362,13 +374,14 @@ static int verify_clean(const struct undo *u, struct err **err)
 		if (r < 0)
 			return err_wrap(err, r, FAULT " record");
 	}
-	return 0;
+	return net_filters_verify(u->record, err);
 }
 
 const struct fault_driver driver_net_partition = {
 	.spec = &fault_net_partition,
 	.probe = probe,
 	.arm = arm,
+	.place = place,
 	.fire = fire,
 	.observe = observe,
 	.release = release,

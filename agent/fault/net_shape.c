@@ -92,12 +92,15 @@ static int net_shape_arm(struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_(state_freep) struct shape_state *s = calloc(1, sizeof(*s));
 	uint64_t way = params_number(f->params, "direction");
+	enum net_hook hook = NET_HOOK_TCX;
 	int r;
 
 	if (!s)
 		return err_errno(err, ENOMEM, "arm " FAULT);
 	s->target.netns_fd = -1;
 	r = net_target_open(f->instance, &s->target, err);
+	if (r == 0)
+		r = net_hook_choose(f->node, &hook, err);
 	if (r < 0)
 		return r;
 	r = shape_from_params(f->params, &s->shape, err);
@@ -109,12 +112,14 @@ static int net_shape_arm(struct fault *f, struct undo *ret, struct err **err)
 		r = net_rules_from_params(f->params, &s->rules, err);
 	if (r < 0)
 		return r;
-	r = detour_position_take(s->target.netns_fd, &s->position, err);
+	r = detour_position_take(hook, &s->target, &s->position, err);
 	if (r < 0)
 		return r;
 	r = detour_open(&(struct detour_plan){
 		.node = f->node,
 		.fault = FAULT,
+		.experiment = f->experiment,
+		.hook = hook,
 		.netns_fd = s->target.netns_fd,
 		.links = s->target.links,
 		.n_links = s->target.n_links,
@@ -129,10 +134,17 @@ static int net_shape_arm(struct fault *f, struct undo *ret, struct err **err)
 	r = detour_record(f, &s->target, s->detour, &ret->record, err);
 	if (r < 0)
 		return r;
-	f->mechanism = DETOUR_MECHANISM;
-	f->lifetime = LIFETIME_HELD;
+	f->mechanism = detour_mechanism(hook);
+	f->lifetime = net_hook_lifetime(hook);
 	f->state = steal_ptr(s);
 	return 0;
+}
+
+static int net_shape_place(struct fault *f, struct undo *u, struct err **err)
+{
+	struct shape_state *s = f->state;
+
+	return net_attach_place(s->detour->takes, u->record, err);
 }
 
 static int net_shape_fire(struct fault *f, struct err **err)
@@ -163,21 +175,14 @@ static void net_shape_release(struct fault *f)
 	node_point(f->node, FAULT, "released");
 }
 
-/* Held: the kernel has ended it with the descriptors. */
-static int net_shape_revert(const struct undo *u, struct err **err)
-{
-	(void)u;
-	(void)err;
-	return 0;
-}
-
 const struct fault_driver driver_net_shape = {
 	.spec = &fault_net_shape,
 	.probe = detour_probe,
 	.arm = net_shape_arm,
+	.place = net_shape_place,
 	.fire = net_shape_fire,
 	.observe = net_shape_observe,
 	.release = net_shape_release,
-	.revert = net_shape_revert,
+	.revert = detour_revert,
 	.verify_clean = detour_verify_clean,
 };

@@ -9,7 +9,6 @@
 #include <sys/ioctl.h>
 #include "core/cleanup.h"
 #include "kernel/netns.h"
-#include "kernel/tcx.h"
 #include "net_shape.skel.h"
 
 #define POINT(plan, name) node_point((plan)->node, (plan)->fault, name)
@@ -109,44 +108,63 @@ static int programs_load(const struct detour_plan *plan, struct detour *d, struc
 	return net_rules_fill(plan->rules, bpf_map__fd(d->bpf->maps.net_prefixes), err);
 }
 
-/* In the namespace: the TAPs' own programs. */
-static int attach_taps(void *data, struct err **err)
+/* The TAPs' own programs. */
+static int attach_taps(const struct detour_plan *plan, struct detour *d, struct err **err)
 {
-	struct detour *d = data;
 	int guard = bpf_program__fd(d->bpf->progs.net_shape_guard);
 	int back = bpf_program__fd(d->bpf->progs.net_shape_back);
 
 	for (unsigned i = 0; i < d->n_lanes; i++) {
 		int tap = (int)d->lanes[i].tap_ifindex;
-		int r = tcx_attach(guard, tap, TCX_EGRESS, &d->guards[i], err);
+		int r = net_attach_own(plan->hook, plan->netns_fd, tap, NET_OUT, plan->position, guard,
+			&d->guards[i], err);
 
 		if (r == 0)
-			r = tcx_attach(back, tap, TCX_INGRESS, &d->backs[i], err);
+			r = net_attach_own(plan->hook, plan->netns_fd, tap, NET_IN, plan->position, back,
+				&d->backs[i], err);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-/* In the namespace: the programs on the interfaces, inert as yet. */
-static int attach_takes(void *data, struct err **err)
+static const char *name_of(const struct detour_plan *plan, uint32_t ifindex)
 {
-	struct detour *d = data;
+	for (size_t i = 0; i < plan->n_links; i++)
+		if ((uint32_t)plan->links[i].ifindex == ifindex)
+			return plan->links[i].name;
+	return "";
+}
+
+/* The programs on the interfaces, inert as yet. */
+static int attach_takes(const struct detour_plan *plan, struct detour *d, struct err **err)
+{
+	struct net_point points[NET_SHAPE_LANES_MAX] = {0};
+	struct net_attach_plan attach = {
+		.node = plan->node,
+		.fault = plan->fault,
+		.experiment = plan->experiment,
+		.hook = plan->hook,
+		.netns_fd = plan->netns_fd,
+		.position = plan->position,
+		.points = points,
+		.programs = {
+			[NET_IN] = bpf_program__fd(d->bpf->progs.net_shape_in),
+			[NET_OUT] = bpf_program__fd(d->bpf->progs.net_shape_out),
+		},
+	};
 
 	for (unsigned i = 0; i < d->n_lanes; i++) {
-		bool in = d->lanes[i].direction == NET_IN;
-		int prog = bpf_program__fd(
-			in ? d->bpf->progs.net_shape_in : d->bpf->progs.net_shape_out);
-		int r;
+		struct net_point *point = &points[attach.n_points];
 
 		if (d->only_back[i])
 			continue;
-		r = tcx_attach(prog, (int)d->lanes[i].ifindex, in ? TCX_INGRESS : TCX_EGRESS,
-			&d->takes[i], err);
-		if (r < 0)
-			return r;
+		point->ifindex = (int)d->lanes[i].ifindex;
+		point->direction = (enum net_direction)d->lanes[i].direction;
+		snprintf(point->name, sizeof(point->name), "%s", name_of(plan, d->lanes[i].ifindex));
+		attach.n_points++;
 	}
-	return 0;
+	return net_attach_open(&attach, &d->takes, err);
 }
 
 static struct detour *detour_new(void)
@@ -154,7 +172,7 @@ static struct detour *detour_new(void)
 	struct detour *d = calloc(1, sizeof(*d));
 
 	for (unsigned i = 0; d && i < NET_SHAPE_LANES_MAX; i++)
-		d->takes[i] = d->guards[i] = d->backs[i] = -1;
+		d->guards[i] = d->backs[i] = -1;
 	return d;
 }
 
@@ -185,18 +203,14 @@ static int detour_build(const struct detour_plan *plan, struct detour *d, int *t
 	if (r < 0)
 		return r;
 	POINT(plan, "programs-loaded");
-	r = netns_run(plan->netns_fd, attach_taps, d, err);
+	r = attach_taps(plan, d, err);
 	if (r < 0)
 		return r;
 	r = line_start(plan, d, taps, err);
 	if (r < 0)
 		return r;
 	POINT(plan, "line-started");
-	r = netns_run(plan->netns_fd, attach_takes, d, err);
-	if (r < 0)
-		return r;
-	POINT(plan, "attached");
-	return 0;
+	return attach_takes(plan, d, err);
 }
 
 int detour_open(const struct detour_plan *plan, struct detour **ret, struct err **err)
@@ -240,8 +254,8 @@ void detour_close(struct detour *d)
 		detour_fire(d, 0);
 	if (d->line)
 		delay_line_open_up(d->line);
-	/* Detaching waits until no program runs any more, so what they sent is in the TAPs by now. */
-	close_links(d->takes);
+	/* No program runs any more after that, so what they sent is in the TAPs by now. */
+	net_attach_close(d->takes);
 	delay_line_free(d->line);
 	close_links(d->backs);
 	close_links(d->guards);

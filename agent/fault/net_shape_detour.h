@@ -1,6 +1,6 @@
 /*
  * The detour of net-shape and dns: for each direction of each interface a TAP in the same namespace and the
- * programs of bpf/net_shape.bpf.c, with a delay line at the other end of the TAPs. All of it lives
+ * programs of bpf/net_shape.bpf.c, with a delay line at the other end of the TAPs. Its effect lives
  * in descriptors: when they close, by us or by our death, frames go their straight way again.
  */
 #pragma once
@@ -12,6 +12,7 @@
 #include "bpf/net_shape.h"
 #include "core/err.h"
 #include "fault/fault.h"
+#include "fault/net_attach.h"
 #include "fault/net_rules.h"
 #include "hold/delay_line.h"
 #include "kernel/link.h"
@@ -22,6 +23,8 @@ struct net_shape;	/* skeleton */
 struct detour_plan {
 	const struct node *node;	/* for crash tests */
 	const char *fault;		/* whose points they are */
+	const char *experiment;
+	enum net_hook hook;
 	int netns_fd;
 	const struct link_info *links;
 	size_t n_links;
@@ -41,7 +44,8 @@ struct detour {
 	char taps[NET_SHAPE_LANES_MAX][IFNAMSIZ];
 	unsigned n_lanes;
 	bool only_back[NET_SHAPE_LANES_MAX];	/* for answers: nothing is taken there */
-	int takes[NET_SHAPE_LANES_MAX], guards[NET_SHAPE_LANES_MAX], backs[NET_SHAPE_LANES_MAX];
+	struct net_attach *takes;
+	int guards[NET_SHAPE_LANES_MAX], backs[NET_SHAPE_LANES_MAX];	/* -1 where there is no link */
 };
 
 /* Everything in place, nothing taken yet. Interfaces that are not Ethernet are left out;

@@ -1,19 +1,14 @@
 #include "fault/net_shape_record.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "core/cleanup.h"
 #include "core/clock.h"
 #include "core/json.h"
+#include "fault/net_filters.h"
 #include "kernel/netns.h"
-#include "kernel/proc.h"
-#include "kernel/tcx.h"
 
 /* Programs leave after a grace period of RCU, interfaces after one of rtnetlink. */
 #define CLEAN_WITHIN_NS (2 * NS_PER_S)
@@ -45,7 +40,12 @@ int detour_record(const struct fault *f, const struct net_target *target, const 
 	if (r < 0)
 		return r;
 	*ret = record_of(f, target, d, ids);
-	return 0;
+	return net_attach_record(d->takes, f->instance, *ret, err);
+}
+
+const char *detour_mechanism(enum net_hook hook)
+{
+	return hook == NET_HOOK_TCX ? "tcx, TAP and delay line" : "clsact, TAP and delay line";
 }
 
 static bool is_taken(const struct link_info *links, size_t count, uint32_t position)
@@ -59,26 +59,28 @@ static bool is_taken(const struct link_info *links, size_t count, uint32_t posit
 /* Positions are counted by this process. TAPs of an agent that was killed may take a moment to go, and
  * a pod may have interfaces that are named like ours: ours goes past them, since it is named by its
  * position. */
-int detour_position_take(int netns_fd, uint32_t *ret, struct err **err)
+int detour_position_take(enum net_hook hook, const struct net_target *target, uint32_t *ret,
+	struct err **err)
 {
 	_cleanup_free_ struct link_info *links = NULL;
-	uint32_t position;
+	uint32_t highest = 0, position;
 	size_t count = 0;
-	int r = link_list(netns_fd, &links, &count, err);
+	int r = link_list(target->netns_fd, &links, &count, err);
 
-	if (r < 0)
-		return r;
-	r = net_position_take(&position, err);
+	if (r == 0)
+		r = net_hook_highest(hook, target->netns_fd, target->links, target->n_links, &highest,
+			err);
+	if (r == 0)
+		r = net_position_take_above(highest, &position, err);
 	while (r == 0 && is_taken(links, count, position)) {
 		uint32_t passed = position;
 
 		r = net_position_take(&position, err);
 		net_position_drop(passed);
 	}
-	if (r < 0)
-		return r;
-	*ret = position;
-	return 0;
+	if (r == 0)
+		*ret = position;
+	return r;
 }
 
 /* The record, read back. It comes from a file. */
@@ -87,12 +89,14 @@ struct detour_record {
 	pid_t pid;
 	char **taps;
 	cJSON *programs;
+	cJSON *clsact;		/* fault/net_filters.h; NULL with tcx */
 };
 
 static void detour_record_done(struct detour_record *r)
 {
 	strv_free(r->taps);
 	cJSON_Delete(r->programs);
+	cJSON_Delete(r->clsact);
 }
 
 static int detour_record_read(const cJSON *json, struct detour_record *ret, struct err **err)
@@ -104,40 +108,11 @@ static int detour_record_read(const cJSON *json, struct detour_record *ret, stru
 			NULL},
 		{"taps", JSON_STRV, offsetof(struct detour_record, taps), true, NULL, NULL},
 		{"programs", JSON_ANY, offsetof(struct detour_record, programs), true, NULL, NULL},
+		{"clsact", JSON_ANY, offsetof(struct detour_record, clsact), false, NULL, NULL},
 		JSON_FIELD_END,
 	};
 
 	return json_dispatch(json, fields, ret, JSON_REFUSE_UNKNOWN, err);
-}
-
-static bool is_netns_of(pid_t pid, uint64_t wanted, int *ret_fd)
-{
-	_cleanup_close_ int fd = -1;
-	uint64_t inode;
-
-	if (netns_open(pid, &fd, NULL) < 0 || netns_inode(fd, &inode, NULL) < 0 || inode != wanted)
-		return false;
-	*ret_fd = steal_fd(&fd);
-	return true;
-}
-
-/* By the postmaster, else by any process in it. *ret_fd is -1 when nobody is: then it is gone. */
-static int find_netns(const struct detour_record *record, int *ret_fd, struct err **err)
-{
-	_cleanup_free_ struct proc_stat *all = NULL;
-	size_t count = 0;
-	int r;
-
-	*ret_fd = -1;
-	if (is_netns_of(record->pid, record->netns, ret_fd))
-		return 0;
-	r = proc_list(&all, &count, err);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < count; i++)
-		if (is_netns_of(all[i].id.pid, record->netns, ret_fd))
-			return 0;
-	return 0;
 }
 
 /* Words about the first thing of ours that is still there, or 0. */
@@ -164,6 +139,12 @@ static int look_for_remains(const struct detour_record *record, int netns_fd, st
 	return 0;
 }
 
+/* With tcx the kernel has ended it with the descriptors. */
+int detour_revert(const struct undo *u, struct err **err)
+{
+	return net_filters_revert(u->record, err);
+}
+
 int detour_verify_clean(const struct undo *u, struct err **err)
 {
 	_cleanup_(detour_record_done) struct detour_record record = {0};
@@ -174,7 +155,7 @@ int detour_verify_clean(const struct undo *u, struct err **err)
 
 	if (r < 0)
 		return err_wrap(err, EBADMSG, "record of %s", u->spec->name);
-	r = find_netns(&record, &netns_fd, err);
+	r = netns_find(record.pid, record.netns, &netns_fd, err);
 	if (r < 0)
 		return r;
 	for (;;) {
@@ -182,45 +163,15 @@ int detour_verify_clean(const struct undo *u, struct err **err)
 
 		r = look_for_remains(&record, netns_fd, &remains);
 		if (r == 0)
-			return 0;
+			return net_filters_verify(u->record, err);
 		if (now_ns() >= until)
 			return err_set(err, r, "%s", err_text(remains));
 		nanosleep(&pause, NULL);
 	}
 }
 
-/* A namespace of its own for the trial; it goes with its last descriptor. */
-static void *scratch_thread(void *data)
-{
-	int *fd = data;
-
-	*fd = unshare(CLONE_NEWNET) == 0 ? open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC) : -1;
-	if (*fd < 0)
-		*fd = -errno;
-	return NULL;
-}
-
-static int scratch_netns(int *ret_fd, struct err **err)
-{
-	sigset_t all, before;
-	pthread_t thread;
-	int r, fd = -1;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&thread, NULL, scratch_thread, &fd);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (r)
-		return err_errno(err, r, "start a thread");
-	pthread_join(thread, NULL);
-	if (fd < 0)
-		return err_errno(err, fd, "make a network namespace (needs CAP_SYS_ADMIN)");
-	*ret_fd = fd;
-	return 0;
-}
-
 /* The whole detour, around a TAP that stands for the instance's interface. */
-static int try_detour(const struct node *node, struct err **err)
+static int try_detour(const struct node *node, enum net_hook hook, struct err **err)
 {
 	static const char stand_in[] = LINK_TAP_PREFIX "probe";
 	const struct node quiet = {.event = node->event, .name = node->name};
@@ -231,16 +182,18 @@ static int try_detour(const struct node *node, struct err **err)
 	struct link_info link = {.mtu = 1500};
 	int r;
 
-	r = scratch_netns(&netns_fd, err);
+	r = netns_new(&netns_fd, err);
 	if (r < 0)
 		return r;
 	r = link_tap_open(netns_fd, stand_in, link.mtu, &tap_fd, &link.ifindex, err);
 	if (r < 0)
 		return r;
 	memcpy(link.name, stand_in, sizeof(stand_in));
-	return detour_open(&(struct detour_plan){
+	r = detour_open(&(struct detour_plan){
 		.node = &quiet,
 		.fault = "probe",
+		.experiment = "probe",
+		.hook = hook,
 		.netns_fd = netns_fd,
 		.links = &link,
 		.n_links = 1,
@@ -250,21 +203,22 @@ static int try_detour(const struct node *node, struct err **err)
 		.rules = &none,
 		.shape = &shape,
 	}, &d, err);
+	return r < 0 ? r : net_attach_place(d->takes, NULL, err);
 }
 
 int detour_probe(const struct node *node, struct support *ret, struct err **err)
 {
 	_cleanup_err_ struct err *reason = NULL;
-	int r = tcx_supported(&reason);
+	enum net_hook hook = NET_HOOK_TCX;
+	int r = net_hook_choose(node, &hook, &reason);
 
 	if (r == 0)
-		r = try_detour(node, &reason);
+		r = try_detour(node, hook, &reason);
 	if (r == -ENOMEM)
 		return err_set(err, r, "%s", err_text(reason));
 	*ret = (struct support){.supported = r == 0};
 	if (r == 0)
-		ret->mechanism = strdup("tcx, TAP and delay line");
-	else
-		ret->reason = strdup(err_text(reason));
+		ret->mechanism = strdup(detour_mechanism(hook));
+	ret->reason = r == 0 ? net_hook_remark(hook) : strdup(err_text(reason));
 	return 0;
 }

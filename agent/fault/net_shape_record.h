@@ -7,12 +7,13 @@
 #include "fault/net_shape_detour.h"
 #include "fault/net_target.h"
 
-#define DETOUR_MECHANISM "tcx, TAP and delay line"
-
-/* net_position_take(), but past the TAPs of an agent that was killed. */
-int detour_position_take(int netns_fd, uint32_t *ret, struct err **err);
+const char *detour_mechanism(enum net_hook hook);
+/* net_position_take(), but past what an agent that was killed has left. */
+int detour_position_take(enum net_hook hook, const struct net_target *target, uint32_t *ret,
+	struct err **err);
 int detour_record(const struct fault *f, const struct net_target *target, const struct detour *d,
 	cJSON **ret, struct err **err);
-/* fault_driver.verify_clean() and .probe() of such a fault. */
+/* fault_driver.revert(), .verify_clean() and .probe() of such a fault. */
+int detour_revert(const struct undo *u, struct err **err);
 int detour_verify_clean(const struct undo *u, struct err **err);
 int detour_probe(const struct node *node, struct support *ret, struct err **err);

@@ -107,6 +107,22 @@ int net_position_take(uint32_t *ret, struct err **err)
 	return 0;
 }
 
+int net_position_take_above(uint32_t highest, uint32_t *ret, struct err **err)
+{
+	uint32_t position;
+	int r = net_position_take(&position, err);
+
+	while (r == 0 && position <= highest) {
+		uint32_t passed = position;
+
+		r = net_position_take(&position, err);
+		net_position_drop(passed);
+	}
+	if (r == 0)
+		*ret = position;
+	return r;
+}
+
 void net_position_drop(uint32_t position)
 {
 	if (position != 0 && positions.taken > 0)

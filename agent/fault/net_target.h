@@ -28,4 +28,6 @@ int net_target_netns(const struct instance_info *i, int *ret_fd, uint64_t *ret_i
  * NET_POSITION_MAX): the marks of delay lines are compared with it. Control thread only. -EBUSY
  * when there are no more until those in use are dropped. */
 int net_position_take(uint32_t *ret, struct err **err);
+/* The same, but above one that something is at already that this process does not count. */
+int net_position_take_above(uint32_t highest, uint32_t *ret, struct err **err);
 void net_position_drop(uint32_t position);

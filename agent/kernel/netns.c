@@ -6,9 +6,20 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include "core/cleanup.h"
+#include "core/durable.h"
+#include "kernel/proc.h"
+#include "kernel/refusal.h"
+
+#ifndef SO_NETNS_COOKIE		/* include/uapi/asm-generic/socket.h */
+#define SO_NETNS_COOKIE 71
+#endif
+
+#define MOUNTS_MAX_BYTES (16UL << 20)
 
 static int open_path(const char *path, int *ret_fd, struct err **err)
 {
@@ -70,6 +81,23 @@ static void *visit_thread(void *arg)
 	return NULL;
 }
 
+/* The agent's signals are its loop's: a thread inherits the mask, so none lands in a foreign place. */
+static int thread_run(void *(*body)(void *data), void *data, struct err **err)
+{
+	sigset_t all, saved;
+	pthread_t thread;
+	int r;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	r = pthread_create(&thread, NULL, body, data);
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+	if (r != 0)
+		return err_errno(err, r, "start a thread for a network namespace");
+	pthread_join(thread, NULL);
+	return 0;
+}
+
 int netns_run(int netns_fd, int (*call)(void *data, struct err **err), void *data,
 	struct err **err)
 {
@@ -79,19 +107,40 @@ int netns_run(int netns_fd, int (*call)(void *data, struct err **err), void *dat
 		.data = data,
 		.err = err,
 	};
-	sigset_t all, saved;
-	pthread_t thread;
-	int r;
+	int r = thread_run(visit_thread, &v, err);
 
-	/* A thread inherits the mask: no signal of the agent is ever handled in a foreign place. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
-	r = pthread_create(&thread, NULL, visit_thread, &v);
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-	if (r != 0)
-		return err_errno(err, r, "start a thread for a network namespace");
-	pthread_join(thread, NULL);
-	return v.result;
+	return r < 0 ? r : v.result;
+}
+
+static void *new_thread(void *data)
+{
+	int *fd = data;
+
+	if (unshare(CLONE_NEWNET) == 0)
+		*fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (*fd < 0)
+		*fd = -errno;
+	return NULL;
+}
+
+int netns_new(int *ret_fd, struct err **err)
+{
+	int fd = -1, r = thread_run(new_thread, &fd, err);
+
+	if (r < 0)
+		return r;
+	if (fd < 0)
+		return kernel_refusal(err, fd, "make a network namespace");
+	*ret_fd = fd;
+	return 0;
+}
+
+int netns_try(int (*call)(void *data, struct err **err), void *data, struct err **err)
+{
+	_cleanup_close_ int fd = -1;
+	int r = netns_new(&fd, err);
+
+	return r < 0 ? r : netns_run(fd, call, data, err);
 }
 
 struct socket_request {
@@ -119,4 +168,84 @@ int netns_socket(int netns_fd, int family, int type, int protocol, int *ret_fd, 
 		return r;
 	*ret_fd = q.fd;
 	return 0;
+}
+
+int netns_cookie(int netns_fd, uint64_t *ret, struct err **err)
+{
+	_cleanup_close_ int fd = -1;
+	uint64_t cookie = 0;
+	socklen_t length = sizeof(cookie);
+	int r = netns_socket(netns_fd, AF_UNIX, SOCK_DGRAM, 0, &fd, err);
+
+	if (r < 0)
+		return r;
+	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) < 0 && errno != ENOPROTOOPT)
+		return err_errno(err, errno, "ask for the cookie of a network namespace");
+	*ret = cookie;
+	return 0;
+}
+
+/* Takes fd. */
+static bool is_wanted(int fd, uint64_t inode, int *ret_fd)
+{
+	uint64_t found;
+
+	if (fd < 0)
+		return false;
+	if (netns_inode(fd, &found, NULL) < 0 || found != inode) {
+		close(fd);
+		return false;
+	}
+	*ret_fd = fd;
+	return true;
+}
+
+static bool is_of_process(pid_t pid, uint64_t inode, int *ret_fd)
+{
+	int fd = -1;
+
+	return netns_open(pid, &fd, NULL) == 0 && is_wanted(fd, inode, ret_fd);
+}
+
+/* "... net:[INODE] /run/netns/NAME ...": fields 4 and 5 of proc(5), /proc/PID/mountinfo. */
+static int find_mounted(uint64_t inode, int *ret_fd, struct err **err)
+{
+	_cleanup_free_ char *text = NULL;
+	char root[48], *rest, *line;
+	size_t length;
+	int r;
+
+	r = file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTS_MAX_BYTES, &text, &length, err);
+	if (r < 0)
+		return r;
+	snprintf(root, sizeof(root), " net:[%ju] ", (uintmax_t)inode);
+	for (rest = text; (line = strsep(&rest, "\n"));) {
+		char *at = strstr(line, root), *path;
+
+		if (!at)
+			continue;
+		path = at + strlen(root);
+		path[strcspn(path, " ")] = '\0';
+		if (is_wanted(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), inode, ret_fd))
+			return 0;
+	}
+	return 0;
+}
+
+int netns_find(pid_t likely, uint64_t inode, int *ret_fd, struct err **err)
+{
+	_cleanup_free_ struct proc_stat *all = NULL;
+	size_t count = 0;
+	int r;
+
+	*ret_fd = -1;
+	if (is_of_process(likely, inode, ret_fd))
+		return 0;
+	r = proc_list(&all, &count, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < count; i++)
+		if (is_of_process(all[i].id.pid, inode, ret_fd))
+			return 0;
+	return find_mounted(inode, ret_fd, err);
 }

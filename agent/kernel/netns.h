@@ -21,5 +21,18 @@ int netns_own_inode(uint64_t *ret, struct err **err);
 int netns_run(int netns_fd, int (*call)(void *data, struct err **err), void *data,
 	struct err **err);
 
+/* A new namespace, with a loopback that is down; it ends with its last descriptor. -EOPNOTSUPP. */
+int netns_new(int *ret_fd, struct err **err);
+/* netns_run() in a new namespace, which ends with the call. */
+int netns_try(int (*call)(void *data, struct err **err), void *data, struct err **err);
+
+/* What no other namespace of this boot ever has (SO_NETNS_COOKIE, Linux 5.14), unlike the inode; 0
+ * where the kernel is older. */
+int netns_cookie(int netns_fd, uint64_t *ret, struct err **err);
+
+/* The namespace of that inode, by a process that may be in it, any other process, or a place where it
+ * is mounted (/proc/self/mountinfo, as ip-netns(8) does). *ret_fd is -1 when nobody has it: gone. */
+int netns_find(pid_t likely, uint64_t inode, int *ret_fd, struct err **err);
+
 /* socket(2) made inside. */
 int netns_socket(int netns_fd, int family, int type, int protocol, int *ret_fd, struct err **err);

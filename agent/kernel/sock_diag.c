@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <libmnl/libmnl.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
@@ -11,12 +10,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include "core/cleanup.h"
-#include "kernel/netns.h"
+#include "kernel/netlink.h"
 
 #define SOCKETS_MAX  (1UL << 20)
-#define MESSAGES_MAX (1U << 20)
-#define ANSWER_WAIT_S 2
-#define BUFFER_BYTES 32768
 
 static const uint8_t mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
@@ -28,17 +24,7 @@ struct listing {
 
 int sock_diag_open(int netns_fd, int *ret_fd, struct err **err)
 {
-	const struct timeval wait = {.tv_sec = ANSWER_WAIT_S};
-	_cleanup_close_ int fd = -1;
-	int r;
-
-	r = netns_socket(netns_fd, AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG, &fd, err);
-	if (r < 0)
-		return r;
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) < 0)
-		return err_errno(err, errno, "bound the wait for sock_diag");
-	*ret_fd = steal_fd(&fd);
-	return 0;
+	return netlink_open(netns_fd, NETLINK_SOCK_DIAG, ret_fd, err);
 }
 
 static void fill(struct sock_info *s, const struct inet_diag_msg *m)
@@ -86,37 +72,6 @@ static int on_socket(const struct nlmsghdr *h, void *data)
 	return MNL_CB_OK;
 }
 
-/* Sends a request and hands each answer to call, until the end or an error. */
-static int talk(int fd, struct nlmsghdr *request, mnl_cb_t call, void *data, struct err **err)
-{
-	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK}, from;
-	_cleanup_free_ char *buffer = malloc(BUFFER_BYTES);
-
-	if (!buffer)
-		return err_errno(err, ENOMEM, "ask sock_diag");
-	if (sendto(fd, request, request->nlmsg_len, 0, (struct sockaddr *)&kernel,
-		    sizeof(kernel)) < 0)
-		return err_errno(err, errno, "ask sock_diag");
-	for (unsigned n = 0; n < MESSAGES_MAX; n++) {
-		socklen_t length = sizeof(from);
-		ssize_t got = recvfrom(fd, buffer, BUFFER_BYTES, 0, (struct sockaddr *)&from, &length);
-		int r;
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return err_errno(err, errno, "read sock_diag's answer");
-		if (from.nl_pid != 0)	/* not from the kernel */
-			continue;
-		r = mnl_cb_run(buffer, (size_t)got, request->nlmsg_seq, 0, call, data);
-		if (r < 0)
-			return err_errno(err, errno, "sock_diag");
-		if (r == MNL_CB_STOP)
-			return 0;
-	}
-	return err_set(err, EIO, "sock_diag: the answer has no end");
-}
-
 static int list_family(int fd, uint8_t family, struct listing *l, struct err **err)
 {
 	static const uint32_t states = 1U << TCP_ESTABLISHED | 1U << TCP_SYN_SENT | 1U << TCP_CLOSE_WAIT;
@@ -131,7 +86,7 @@ static int list_family(int fd, uint8_t family, struct listing *l, struct err **e
 	q->sdiag_family = family;
 	q->sdiag_protocol = IPPROTO_TCP;
 	q->idiag_states = states;
-	return talk(fd, h, on_socket, l, err);
+	return netlink_talk(fd, h, on_socket, l, "sock_diag", err);
 }
 
 int sock_diag_list(int fd, struct sock_info **ret, size_t *ret_count, struct err **err)
@@ -183,5 +138,5 @@ int sock_diag_destroy(int fd, const struct sock_info *s, struct err **err)
 		memcpy(q->id.idiag_src, s->local, 4);
 		memcpy(q->id.idiag_dst, s->remote, 4);
 	}
-	return talk(fd, h, NULL, NULL, err);
+	return netlink_talk(fd, h, NULL, NULL, "sock_diag", err);
 }

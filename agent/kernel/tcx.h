@@ -17,3 +17,6 @@ int tcx_attach(int prog_fd, int ifindex, enum tcx_direction direction, int *ret_
 /* Tries it for real on the loopback of a namespace of its own, which ends with the try; caches a
  * yes. 0, or -EOPNOTSUPP with what is missing (kernel, capability). */
 int tcx_supported(struct err **err);
+
+/* A program that passes everything on, to try things with. */
+int tcx_trial_program(int *ret_fd, struct err **err);

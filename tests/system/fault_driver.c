@@ -5,9 +5,10 @@
  *   fault-driver FAULT PID PARAMS_JSON
  *
  * Commands on stdin, a line each; one line of JSON on stdout for each: {"ok":..., "us":..., ...}.
- *   probe | arm | fire MS | observe | release | revert | verify [RECORD] | quit
- * "arm" prints the journal's record; "fire MS": inert by itself after MS milliseconds; "verify"
- * takes the record of another process. End of input releases nothing: the kernel does.
+ *   probe | arm | fire MS | observe | release | revert [RECORD] | verify [RECORD] | quit
+ * "arm" places too, and prints the journal's record; "fire MS": inert by itself after MS milliseconds;
+ * "revert" and "verify" take the record of another process. End of input releases nothing: the kernel
+ * does. PGJOLT_WITHOUT_TCX in the environment: as on a kernel before 6.6.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +48,7 @@ static int start(struct session *s, char **argv, struct err **err)
 		.start_ticks = id.start_ticks,
 	};
 	s->node.name = "test";
+	s->node.without_tcx = getenv("PGJOLT_WITHOUT_TCX");
 	s->fault.node = &s->node;
 	s->fault.experiment = "test";
 	s->fault.instance = &s->instance;
@@ -91,6 +93,13 @@ static int run(struct session *s, const char *command, cJSON *answer, struct err
 	if (strcmp(command, "arm") == 0) {
 		int r = d->arm(&s->fault, &s->undo, err);
 
+		if (r == 0 && d->place) {
+			r = d->place(&s->fault, &s->undo, err);
+			if (r < 0) {
+				d->release(&s->fault);
+				d->revert(&s->undo, NULL);
+			}
+		}
 		json_add_item(answer, "record", r == 0 ? cJSON_Duplicate(s->undo.record, true) : NULL);
 		return r;
 	}
@@ -109,12 +118,12 @@ static int run(struct session *s, const char *command, cJSON *answer, struct err
 		return d->revert(&s->undo, err);
 	if (strcmp(command, "verify") == 0)
 		return d->verify_clean(&s->undo, err);
-	if (strncmp(command, "verify ", 7) == 0) {
+	if (strncmp(command, "verify ", 7) == 0 || strncmp(command, "revert ", 7) == 0) {
 		struct undo other = {.spec = d->spec};
 		int r = json_parse(command + 7, strlen(command + 7), &other.record, err);
 
 		if (r == 0)
-			r = d->verify_clean(&other, err);
+			r = command[0] == 'v' ? d->verify_clean(&other, err) : d->revert(&other, err);
 		undo_done(&other);
 		return r;
 	}

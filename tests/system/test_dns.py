@@ -14,6 +14,9 @@ import time
 import unittest
 from contextlib import contextmanager
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from harness import hook  # noqa: E402
+
 BUILD = os.environ.get("PGJOLT_BUILD", "build/release")
 DRIVER = os.path.join(BUILD, "tests/system/fault-driver")
 INSTANCE, SERVER, OTHER = (f"pj-dns-{os.getpid()}-{x}" for x in "iso")
@@ -214,6 +217,7 @@ class Case(unittest.TestCase):
         self.target.kill()
         self.target.wait()
         self.assertNotIn("pjt-", run("ip", "-n", INSTANCE, "link"))
+        self.assertEqual(hook.left(INSTANCE, "eth0"), [])
 
     @contextmanager
     def fault(self, **params):
@@ -337,7 +341,7 @@ class Ends(Case):
 
     def test_killed_agent_leaves_nothing(self):
         f = Fault(self.target.pid, {"mode": "timeout"})
-        f.say("arm")
+        record = f.say("arm")["record"]
         f.say("fire 60000")
         self.assertEqual(self.results("a.org", limit=0.3), ["timeout"])
         query = b"\x12\x34\1\0\0\1\0\0\0\0\0\0\1a\0\0\1\0\1"
@@ -361,6 +365,7 @@ class Ends(Case):
                 break
             time.sleep(0.02)
         self.assert_well()
+        hook.undo("dns", record)
 
 
 if __name__ == "__main__":

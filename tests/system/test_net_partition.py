@@ -14,6 +14,9 @@ import threading
 import time
 import traceback
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from harness import hook  # noqa: E402
+
 DRIVER = os.path.join(os.environ.get("PGJOLT_BUILD", "build/release"),
                       "tests/system/fault-driver")
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -89,7 +92,11 @@ class World:
 class Fault:
     """One fault in a process of its own."""
 
+    record = None
+    reverted = False
+
     def __init__(self, world, name="net-partition", pid=None, **params):
+        self.name = name
         self.process = subprocess.Popen(
             [DRIVER, name, str(pid or world.keeper.pid), json.dumps(params)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -102,6 +109,7 @@ class Fault:
     def do(self, command):
         answer = self.say(command)
         assert answer["ok"], (command, answer)
+        self.reverted = self.reverted or command == "revert"
         return answer
 
     def __enter__(self):
@@ -115,6 +123,8 @@ class Fault:
         self.process.wait()
         self.process.stdin.close()
         self.process.stdout.close()
+        if not self.reverted:
+            hook.undo(self.name, self.record)
 
 
 def wait_for(condition, seconds=5.0):
@@ -299,6 +309,7 @@ def test_overlapping_partitions_compose(world):
         two.do("fire 20000")
         assert not echo.out() and not second.out()
         one.do("release")
+        one.do("revert")
         assert not echo.out() and not echo.back() and second.out() and second.back()
         one.do("verify")
         two.do("release")
@@ -433,6 +444,7 @@ def test_killed_it_heals(world):
         assert took < 100, took
         fault.process.wait()
         with Fault(world, peers=["all"]) as after:
+            after.do("revert " + json.dumps(fault.record))
             after.do("verify " + json.dumps(fault.record))
             answer = after.say("verify " + json.dumps(after.record))
             assert not answer["ok"] and "still loaded" in answer["error"], answer
@@ -479,7 +491,7 @@ def test_refusals(world):
 def test_probe(world):
     fault = Fault(world, peers=["all"])
     answer = fault.do("probe")
-    assert answer["supported"] and answer["mechanism"] == "tcx", answer
+    assert answer["supported"] and answer["mechanism"] == hook.name(), answer
     fault.__exit__()
 
 

@@ -14,6 +14,9 @@ import time
 import unittest
 from contextlib import contextmanager
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from harness import hook  # noqa: E402
+
 BUILD = os.environ.get("PGJOLT_BUILD", "build/release")
 DRIVER = os.path.join(BUILD, "tests/system/fault-driver")
 # Unique to this process, so that two runs do not meet.
@@ -117,6 +120,7 @@ class Case(unittest.TestCase):
 
     def assert_nothing_left(self):
         self.assertNotIn("pjt-", run("ip", "-n", A, "link"))
+        self.assertEqual(hook.left(A, "eth0"), [])
 
     @contextmanager
     def fault(self, name="net-shape", **params):
@@ -601,7 +605,7 @@ class Ends(Case):
 
     def test_killed_agent_leaves_nothing(self):
         f = Fault("net-shape", self.target.pid, {"delay": "5s"})
-        f.say("arm")
+        record = f.say("arm")["record"]
         f.say("fire 60000")
         self.assertEqual(ping(3, extra=("-W", "1"))[0], 1)
         killed = time.monotonic()
@@ -616,8 +620,9 @@ class Ends(Case):
             if "pjt-" not in run("ip", "-n", A, "link"):
                 break
             time.sleep(0.02)
-        self.assert_nothing_left()
         self.assertEqual(ping()[0], 0)
+        hook.undo("net-shape", record)
+        self.assert_nothing_left()
 
     def test_target_that_goes(self):
         f = Fault("net-shape", self.target.pid, {"delay": "20ms"})
@@ -690,7 +695,7 @@ class Ends(Case):
         answer = f.say("probe")
         f.close()
         self.assertTrue(answer["supported"], answer)
-        self.assertEqual(answer["mechanism"], "tcx, TAP and delay line")
+        self.assertEqual(answer["mechanism"], hook.name() + ", TAP and delay line")
 
 
 def process_ticks(pid):
