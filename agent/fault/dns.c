@@ -7,6 +7,7 @@
 #include "core/json.h"
 #include "fault/dns_query.h"
 #include "fault/fault.h"
+#include "fault/net_filters.h"
 #include "fault/net_shape_detour.h"
 #include "fault/net_shape_record.h"
 #include "fault/net_target.h"
@@ -301,6 +302,6 @@ const struct fault_driver driver_dns = {
 	.fire = dns_fire,
 	.observe = dns_observe,
 	.release = dns_release,
-	.revert = detour_revert,
+	.revert = net_filters_revert,
 	.verify_clean = detour_verify_clean,
 };

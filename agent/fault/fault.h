@@ -78,7 +78,7 @@ struct fault_driver {
 	/* Optional. What must not be there without a record, since it outlives this process: called with
 	 * the journal on disk, before the fault counts as armed. Nothing takes effect. u: the record,
 	 * which may lose what turned out not to be ours. When it fails, release() and revert()
-	 * follow. */
+	 * follow; needs a revert(). */
 	int (*place)(struct fault *f, struct undo *u, struct err **err);
 
 	/* Required. One step, atomic for the instance, microseconds. The journal is on disk. */

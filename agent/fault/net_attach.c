@@ -65,33 +65,52 @@ char *net_hook_remark(enum net_hook hook)
 		      "pass everything stay until its next start");
 }
 
+struct priorities {
+	bool taken[UINT16_MAX + 1];
+	uint32_t highest;	/* position of ours */
+};
+
+static int priorities_add(struct priorities *p, int fd, int ifindex, enum tcx_direction direction,
+	struct err **err)
+{
+	_cleanup_free_ struct clsact_filter *list = NULL;
+	size_t count = 0;
+	int r = clsact_filter_list(fd, ifindex, direction, &list, &count, err);
+
+	for (size_t i = 0; r == 0 && i < count; i++) {
+		uint32_t position = net_filter_position(&list[i]);
+
+		p->taken[list[i].priority] = true;
+		if (position > p->highest)
+			p->highest = position;
+	}
+	return r;
+}
+
 int net_hook_highest(enum net_hook hook, int netns_fd, const struct link_info *links, size_t n_links,
 	uint32_t *ret, struct err **err)
 {
+	_cleanup_free_ struct priorities *p = NULL;
 	_cleanup_close_ int fd = -1;
-	uint32_t highest = 0;
 	int r;
 
 	if (hook == NET_HOOK_TCX) {
 		*ret = 0;
 		return 0;
 	}
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return err_set(err, ENOMEM, "out of memory");
 	r = netlink_open(netns_fd, NETLINK_ROUTE, &fd, err);
-	for (size_t i = 0; r == 0 && i < n_links * TCX_DIRECTION_MAX; i++) {
-		_cleanup_free_ struct clsact_filter *list = NULL;
-		size_t count = 0;
-
-		r = clsact_filter_list(fd, links[i / TCX_DIRECTION_MAX].ifindex,
-			(enum tcx_direction)(i % TCX_DIRECTION_MAX), &list, &count, err);
-		for (size_t k = 0; k < count; k++) {
-			uint32_t position = net_filter_position(&list[k]);
-
-			highest = position > highest ? position : highest;
-		}
-	}
-	if (r == 0)
-		*ret = highest;
-	return r;
+	for (size_t i = 0; r == 0 && i < n_links * TCX_DIRECTION_MAX; i++)
+		r = priorities_add(p, fd, links[i / TCX_DIRECTION_MAX].ifindex,
+			(enum tcx_direction)(i % TCX_DIRECTION_MAX), err);
+	if (r < 0)
+		return r;
+	while (p->highest < NET_FILTER_POSITION_MAX && p->taken[NET_FILTER_PRIORITY_BASE + p->highest + 1])
+		p->highest++;
+	*ret = p->highest;
+	return 0;
 }
 
 static enum tcx_direction tcx_of(enum net_direction direction)

@@ -26,7 +26,7 @@ enum lifetime net_hook_lifetime(enum net_hook hook);
 char *net_hook_remark(enum net_hook hook);
 
 /* The highest position of our filters on these interfaces; 0 where there are none. One that is attached
- * next must come after them. */
+ * next must come after them. Goes on to where the next has a priority that no other filter has. */
 int net_hook_highest(enum net_hook hook, int netns_fd, const struct link_info *links, size_t n_links,
 	uint32_t *ret, struct err **err);
 

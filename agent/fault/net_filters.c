@@ -330,22 +330,22 @@ static int record_open(const cJSON *record, struct net_filters *ret, int *ret_fd
 	return r < 0 ? r : enter(ret, ret_fd, ret_sure, err);
 }
 
-int net_filters_revert(const cJSON *record, struct err **err)
+int net_filters_revert(const struct undo *u, struct err **err)
 {
 	_cleanup_(net_filters_done) struct net_filters f = {0};
 	_cleanup_close_ int fd = -1;
 	bool sure = false;
-	int r = record_open(record, &f, &fd, &sure, err);
+	int r = record_open(u->record, &f, &fd, &sure, err);
 
 	return r < 0 || fd < 0 ? r : remove_all(&f, fd, sure, err);
 }
 
-int net_filters_verify(const cJSON *record, struct err **err)
+int net_filters_verify(const struct undo *u, struct err **err)
 {
 	_cleanup_(net_filters_done) struct net_filters f = {0};
 	_cleanup_close_ int fd = -1;
 	bool sure = false;
-	int r = record_open(record, &f, &fd, &sure, err);
+	int r = record_open(u->record, &f, &fd, &sure, err);
 
 	for (size_t i = 0; r == 0 && fd >= 0 && i < f.count; i++) {
 		bool there = false;

@@ -12,10 +12,12 @@
 #include <sys/types.h>
 #include "core/err.h"
 #include "core/json.h"
+#include "fault/fault.h"
 #include "kernel/clsact.h"
 
-/* Before what `tc filter add` takes by default (49152), after what asks to be first. */
-#define NET_FILTER_PRIORITY_BASE 0x1000
+/* Before what `tc filter add` takes by default (49152), after what asks to be first: a filter that comes
+ * before ours and ends the matter hides its packets from us. */
+#define NET_FILTER_PRIORITY_BASE 16
 #define NET_FILTER_POSITION_MAX	 0x7fffU
 #define NET_FILTER_NAME		 "pgjolt:"
 #define NET_FILTER_NAME_QDISC	 "pgjolt+qdisc:"	/* on a qdisc of ours */
@@ -49,6 +51,6 @@ cJSON *net_filters_to_json(const struct net_filters *f);
 int net_filters_from_json(const cJSON *json, struct net_filters *ret, struct err **err);
 
 /* fault_driver.revert() and a part of .verify_clean(), for a record with a member "clsact"; without
- * one there is nothing to do. */
-int net_filters_revert(const cJSON *record, struct err **err);
-int net_filters_verify(const cJSON *record, struct err **err);
+ * one, as with tcx, there is nothing to do. */
+int net_filters_revert(const struct undo *u, struct err **err);
+int net_filters_verify(const struct undo *u, struct err **err);

@@ -308,12 +308,6 @@ static void release(struct fault *f)
 	node_point(f->node, FAULT, "released");
 }
 
-/* With tcx release(), or the agent's end, has done it all. */
-static int revert(const struct undo *u, struct err **err)
-{
-	return net_filters_revert(u->record, err);
-}
-
 struct program_record {
 	uint64_t id, load_time_ns;
 };
@@ -374,7 +368,7 @@ static int verify_clean(const struct undo *u, struct err **err)
 		if (r < 0)
 			return err_wrap(err, r, FAULT " record");
 	}
-	return net_filters_verify(u->record, err);
+	return net_filters_verify(u, err);
 }
 
 const struct fault_driver driver_net_partition = {
@@ -385,6 +379,6 @@ const struct fault_driver driver_net_partition = {
 	.fire = fire,
 	.observe = observe,
 	.release = release,
-	.revert = revert,
+	.revert = net_filters_revert,
 	.verify_clean = verify_clean,
 };

@@ -5,6 +5,7 @@
 #include "core/cleanup.h"
 #include "core/clock.h"
 #include "fault/fault.h"
+#include "fault/net_filters.h"
 #include "fault/net_shape_detour.h"
 #include "fault/net_shape_evidence.h"
 #include "fault/net_shape_record.h"
@@ -183,6 +184,6 @@ const struct fault_driver driver_net_shape = {
 	.fire = net_shape_fire,
 	.observe = net_shape_observe,
 	.release = net_shape_release,
-	.revert = detour_revert,
+	.revert = net_filters_revert,
 	.verify_clean = detour_verify_clean,
 };

@@ -139,12 +139,6 @@ static int look_for_remains(const struct detour_record *record, int netns_fd, st
 	return 0;
 }
 
-/* With tcx the kernel has ended it with the descriptors. */
-int detour_revert(const struct undo *u, struct err **err)
-{
-	return net_filters_revert(u->record, err);
-}
-
 int detour_verify_clean(const struct undo *u, struct err **err)
 {
 	_cleanup_(detour_record_done) struct detour_record record = {0};
@@ -163,7 +157,7 @@ int detour_verify_clean(const struct undo *u, struct err **err)
 
 		r = look_for_remains(&record, netns_fd, &remains);
 		if (r == 0)
-			return net_filters_verify(u->record, err);
+			return net_filters_verify(u, err);
 		if (now_ns() >= until)
 			return err_set(err, r, "%s", err_text(remains));
 		nanosleep(&pause, NULL);

@@ -13,7 +13,6 @@ int detour_position_take(enum net_hook hook, const struct net_target *target, ui
 	struct err **err);
 int detour_record(const struct fault *f, const struct net_target *target, const struct detour *d,
 	cJSON **ret, struct err **err);
-/* fault_driver.revert(), .verify_clean() and .probe() of such a fault. */
-int detour_revert(const struct undo *u, struct err **err);
+/* fault_driver.verify_clean() and .probe() of such a fault; .revert() is net_filters_revert(). */
 int detour_verify_clean(const struct undo *u, struct err **err);
 int detour_probe(const struct node *node, struct support *ret, struct err **err);

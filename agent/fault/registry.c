@@ -77,7 +77,7 @@ int registry_check(struct err **err)
 		if (!d->spec || !in_catalogue(d->spec))
 			return err_set(err, EINVAL, "driver %zu has no fault of the catalogue", i);
 		if (!d->probe || !d->arm || !d->fire || !d->observe || !d->release ||
-		    (d->revert && !d->verify_clean))
+		    (d->revert && !d->verify_clean) || (d->place && !d->revert))
 			return err_set(err, EINVAL, "driver of %s lacks an operation", d->spec->name);
 		for (size_t k = 0; k < i; k++)
 			if (drivers[k]->spec == d->spec)

@@ -17,6 +17,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from harness import hook  # noqa: E402
 from harness.agent import Agent, scratch, wait_until  # noqa: E402
 from harness.target import Target  # noqa: E402
 
@@ -74,7 +75,11 @@ def has_busy_worker(target):
 # name: fault, parameters, what a killed agent leaves (skewed: until the deadline), points of the
 # driver's own. waits: there a process that forks waits for the agent, its tracer, which only this
 # test keeps stopped. seen: how to see from outside whether the fault is in effect, where it is
-# not that the instance does not answer.
+# not that the instance does not answer. options: of the agent. only: no other points than these.
+# filters: where there is no tcx, the points at which filters are on the interface (and pass everything).
+CLSACT = dict(options=["--without-tcx"], before=["before-place", "qdisc-made", "filter-added", "placed"],
+              during=[], after=[],
+              filters=["filter-added", "placed", "active", "released", "replay-reverting"])
 FAULTS = {
     "net-partition": dict(
         fault="net-partition", params={"peers": ["all"]}, leaves="nothing",
@@ -90,6 +95,16 @@ FAULTS = {
         before=["before-taps", "taps-open", "programs-loaded", "line-started", "attached",
                 "before-fire"],
         during=["before-release"], after=[]),
+    "net-partition-clsact": dict(
+        fault="net-partition", params={"peers": ["all"]}, leaves="nothing", **CLSACT,
+        only=["armed-unjournaled", "before-place", "qdisc-made", "filter-added", "placed", "active",
+              "released", "reverted", "verified", "replay-reverting", "replay-reverted"]),
+    "net-shape-clsact": dict(
+        fault="net-shape", params={"peers": ["all"], "delay": "400ms"}, leaves="nothing", **CLSACT,
+        only=["filter-added", "active", "replay-reverting"]),
+    "dns-clsact": dict(
+        fault="dns", params={"mode": "timeout"}, leaves="nothing", ask="name_ms", **CLSACT,
+        only=["placed", "active"]),
     "proc-kill": dict(
         fault="proc-kill", params={"process": "all", "every": "20s"}, leaves="dead",
         before=[], during=[], after=[]),
@@ -147,7 +162,8 @@ FAULTS = {
         before=["writing"], during=["written"], after=[]),
 }
 # Where the journal is on disk and the fault is not yet in effect, of all drivers.
-JUST_BEFORE = ["before-fire", "stopping", "resetting", "stopped", "patched", "writing"]
+JUST_BEFORE = ["before-fire", "stopping", "resetting", "stopped", "patched", "writing", "before-place",
+               "qdisc-made", "filter-added", "placed"]
 
 
 class Late(Exception):
@@ -199,7 +215,7 @@ def has_entry(row, point):
 
 def replay_case(row, point, target, folder):
     """The first agent dies with the fault active, the second in the middle of undoing it."""
-    agent = Agent(folder)
+    agent = Agent(folder, *row.get("options", []))
     agent.start()
     try:
         agent.fire(agent.arm(row["fault"], target.name, **row["params"]))
@@ -211,6 +227,7 @@ def replay_case(row, point, target, folder):
         expect(bool(agent.entries()) == (point != "clean"), f"journal: {agent.entries()}")
     finally:
         agent.kill()
+    check_filters(row, f"replay-{point}", target)
     if row["leaves"] == "frozen" and point == "reverting":
         expect(row["seen"](target) if "seen" in row else target.answer_ms(100) is None,
                "thawed before it was reverted")
@@ -219,7 +236,7 @@ def replay_case(row, point, target, folder):
 
 
 def case(row, point, target, folder):
-    agent = Agent(folder)
+    agent = Agent(folder, *row.get("options", []))
     pid_before = target.postmaster()
     session = target.connect()
     agent.start("--halt-at", f"{row['fault']}:{point}")
@@ -237,6 +254,7 @@ def case(row, point, target, folder):
         elif row["leaves"] != "dead" and point not in row.get("waits", []):
             expect(ask(row, target)(5000) is not None, "in effect where it should not be")
             expect(row["leaves"] != "skewed" or not has_effect(row, target), "skewed too early or late")
+        check_filters(row, point, target)
     finally:
         agent.kill()
     held = None
@@ -261,6 +279,11 @@ def case(row, point, target, folder):
     return held
 
 
+def check_filters(row, point, target):
+    found = [line for line in hook.left(target.netns, "eth0") if "pgjolt" in line]
+    expect(bool(found) == (point in row.get("filters", [])), f"filters: {found}")
+
+
 def check_killed(point, target, pid_before):
     hit = point not in BEFORE
     expect(target.answer_ms(30000) is not None, "PostgreSQL was not started again")
@@ -277,6 +300,7 @@ def after_restart(agent, target):
         expect(target.answer_ms(10000) is not None, "the instance does not answer")
         expect(abs(target.clock_off()) < SKEWED_S, "the clock is still wrong")
         expect(not target.patched(), f"vDSOs still patched: {target.patched()}")
+        expect(not hook.left(target.netns, "eth0"), f"still there: {hook.left(target.netns, 'eth0')}")
         took = time.monotonic() - start
         node = agent.node()
         expect(node["accepting"], f"node does not accept: {node['reason']}")
@@ -292,6 +316,10 @@ def after_restart(agent, target):
 
 def points(row):
     replay = REPLAY if row["leaves"] != "dead" else []
+    if "only" in row:
+        return row["only"]
+    if row["fault"] in hook.PARAMS and not hook.kernel_has_tcx():
+        return []   # as its row of clsact
     return [*BEFORE, *row["before"], *IN_EFFECT, *row["during"], *AFTER, *row["after"], *replay]
 
 

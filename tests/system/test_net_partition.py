@@ -495,7 +495,7 @@ def test_probe(world):
     fault.__exit__()
 
 
-def main():
+def main(names):
     if os.geteuid() != 0:
         print("needs root")
         return 77
@@ -503,7 +503,7 @@ def main():
     failed = 0
     world = World()
     try:
-        for name, test in list(globals().items()):
+        for name, test in list(names.items()):
             if not name.startswith("test_") or (wanted and name not in wanted):
                 continue
             print(name, flush=True)
@@ -519,4 +519,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(globals()))
