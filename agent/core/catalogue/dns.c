@@ -121,15 +121,21 @@ const struct fault_spec fault_dns = {
 		"to a TAP there; the agent reads the query and drops it, holds it, sends it on, or "
 		"writes an answer to a second TAP, from where it comes in at the interface. Firing "
 		"is one write into a map, which holds the deadline after which everything passes by "
-		"itself.",
+		"itself. Before Linux 6.6, without tcx, it is a filter (cls_bpf) of a clsact qdisc that leads on to "
+		"the program by a table which the agent holds.",
 	.needs =
-		"Linux 6.6 for tcx (CONFIG_NET_XGRESS, CONFIG_BPF_SYSCALL), CONFIG_TUN and "
-		"/dev/net/tun; CAP_BPF, CAP_NET_ADMIN, and CAP_SYS_ADMIN to enter the namespace. "
+		"Linux 6.6 for tcx (CONFIG_NET_XGRESS), before it CONFIG_NET_SCH_INGRESS and "
+		"CONFIG_NET_CLS_BPF; CONFIG_BPF_SYSCALL, CONFIG_TUN and /dev/net/tun; CAP_BPF, "
+		"CAP_NET_ADMIN, and CAP_SYS_ADMIN to enter the namespace. "
 		"An instance in the host's network namespace is refused.",
 	.leaves =
 		"Nothing. The links and the TAPs live in the agent's descriptors: when it dies, "
 		"killed with SIGKILL included, the kernel removes them at once and queries reach "
-		"their server. Those that were held are lost; resolvers ask again.",
+		"their server. Those that were held are lost; resolvers ask again.\n\n"
+		"Without tcx the effect ends with the agent just so, as the kernel empties the table; but "
+		"a killed agent leaves its filters on the interfaces. They pass everything, and are removed "
+		"by its next start or pgjolt-agent revert-all from the journal; filters and qdiscs of others "
+		"are not touched.",
 	.lifetime = LIFETIME_HELD,
 	.params = params,
 	.n_params = ELEMENTS(params),

@@ -62,14 +62,24 @@ const struct fault_spec fault_net_partition = {
 		"share, past which they pass everything again by themselves. Each fault has links of "
 		"its own, so several compose and each ends alone. Peers are found by longest-prefix "
 		"match: traffic to others pays for one lookup, whatever the number of peers (at most "
-		"256 peers times port ranges).",
+		"256 peers times port ranges).\n\n"
+		"Before Linux 6.6 there is no tcx: there each is a filter (cls_bpf) of a clsact qdisc, which "
+		"leads on to the program by a table that the agent holds. Its priorities begin at 17, before "
+		"those that tc chooses by itself; a filter of somebody else's that comes first and ends "
+		"the matter hides its packets, which the evidence then does not count. An interface with "
+		"an ingress qdisc is refused.",
 	.needs =
-		"Linux 6.6 for tcx (CONFIG_NET_XGRESS, CONFIG_BPF_SYSCALL); CAP_BPF, "
-		"CAP_NET_ADMIN, and CAP_SYS_ADMIN to enter the namespace. No kernel module, no "
-		"iptables, no tc. An instance in the host's network namespace is refused.",
+		"Linux 6.6 for tcx (CONFIG_NET_XGRESS), before it CONFIG_NET_SCH_INGRESS and "
+		"CONFIG_NET_CLS_BPF; CONFIG_BPF_SYSCALL; CAP_BPF, CAP_NET_ADMIN, and CAP_SYS_ADMIN to "
+		"enter the namespace. No iptables, no tc program. An instance in the host's network "
+		"namespace is refused.",
 	.leaves =
 		"Nothing. The links live in the agent's descriptors: when it dies, killed with "
-		"SIGKILL included, the kernel detaches them one after the other, some 10 ms each.",
+		"SIGKILL included, the kernel detaches them one after the other, some 10 ms each.\n\n"
+		"Without tcx the effect ends with the agent just so, as the kernel empties the table; but "
+		"a killed agent leaves its filters on the interfaces. They pass everything, and are removed "
+		"by its next start or pgjolt-agent revert-all from the journal; filters and qdiscs of others "
+		"are not touched.",
 	.lifetime = LIFETIME_HELD,
 	.params = params,
 	.n_params = ELEMENTS(params),

@@ -215,16 +215,22 @@ const struct fault_spec fault_net_shape = {
 		"there; the agent holds them in user space until their time and writes them back, "
 		"and a program at the TAP sends them on to where they were going. Firing is one "
 		"write into a map, which holds the deadline after which everything passes by "
-		"itself. netem and its kernel module are not used.",
+		"itself. netem and its kernel module are not used. Before Linux 6.6, without tcx, it is a filter (cls_bpf) of a clsact qdisc that leads on to "
+		"the program by a table which the agent holds.",
 	.needs =
-		"Linux 6.6 for tcx (CONFIG_NET_XGRESS, CONFIG_BPF_SYSCALL), CONFIG_TUN and "
-		"/dev/net/tun; CAP_BPF, CAP_NET_ADMIN, and CAP_SYS_ADMIN to enter the namespace. "
+		"Linux 6.6 for tcx (CONFIG_NET_XGRESS), before it CONFIG_NET_SCH_INGRESS and "
+		"CONFIG_NET_CLS_BPF; CONFIG_BPF_SYSCALL, CONFIG_TUN and /dev/net/tun; CAP_BPF, "
+		"CAP_NET_ADMIN, and CAP_SYS_ADMIN to enter the namespace. "
 		"An instance in the host's network namespace is refused.",
 	.leaves =
 		"Nothing. The links and the TAP live in the agent's descriptors: when it dies, "
 		"killed with SIGKILL included, the kernel removes them at once and traffic flows. "
 		"Frames that were held at that moment are lost, as on a real line; TCP sends them "
-		"again.",
+		"again.\n\n"
+		"Without tcx the effect ends with the agent just so, as the kernel empties the table; but "
+		"a killed agent leaves its filters on the interfaces. They pass everything, and are removed "
+		"by its next start or pgjolt-agent revert-all from the journal; filters and qdiscs of others "
+		"are not touched.",
 	.lifetime = LIFETIME_HELD,
 	.params = params,
 	.n_params = ELEMENTS(params),

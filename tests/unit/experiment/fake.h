@@ -18,8 +18,8 @@
 #define BOOT_ID "5f3c0a52-boot"
 
 static struct {
-	char calls[512];		/* letters: a f o r v c (arm fire observe release revert clean) */
-	int fail_arm, fail_fire, fail_revert, fail_verify;	/* errno for the next calls */
+	char calls[512];		/* letters: a p f o r v c (arm place fire observe release revert clean) */
+	int fail_place, fail_arm, fail_fire, fail_revert, fail_verify;	/* errno for the next calls */
 	int fail_times;			/* how many calls of revert/verify fail */
 	bool gone;
 	char undone[64];		/* what the record of the last revert said */
@@ -93,6 +93,19 @@ static int fake_verify(const struct undo *u, struct err **err)
 	return 0;
 }
 
+static inline bool rig_has(const char *name);
+
+static int fake_place(struct fault *f, struct undo *u, struct err **err)
+{
+	char name[80];
+
+	called("p");
+	snprintf(name, sizeof(name), "%s.json", f->experiment);
+	cr_assert(rig_has(name), "placed without a record on disk");
+	cr_assert_not_null(cJSON_GetObjectItem(u->record, "token"));
+	return fake.fail_place ? err_set(err, fake.fail_place, "placing does not work") : 0;
+}
+
 static bool fake_gone(const struct fault *f)
 {
 	(void)f;
@@ -102,6 +115,7 @@ static bool fake_gone(const struct fault *f)
 static const struct fault_spec fake_spec = {.name = "fake-count", .summary = "counts"};
 static const struct fault_spec fake_net_spec = {.name = "net-fake", .summary = "counts"};
 static const struct fault_spec fake_gone_spec = {.name = "fake-gone", .summary = "counts"};
+static const struct fault_spec fake_place_spec = {.name = "fake-place", .summary = "counts"};
 
 #define FAKE_OPERATIONS                                                                      \
 	.probe = fake_probe, .arm = fake_arm, .fire = fake_fire, .observe = fake_observe,    \
@@ -111,6 +125,7 @@ static const struct fault_driver fake_drivers[] = {
 	{.spec = &fake_spec, FAKE_OPERATIONS},
 	{.spec = &fake_net_spec, FAKE_OPERATIONS},
 	{.spec = &fake_gone_spec, FAKE_OPERATIONS, .target_is_gone = fake_gone},
+	{.spec = &fake_place_spec, FAKE_OPERATIONS, .place = fake_place},
 };
 
 static int fake_find_fault(const char *name, const struct fault_driver **ret, struct err **err)

@@ -210,6 +210,50 @@ Test(experiment, no_journal_no_fault)
 	cr_assert_str_eq(fake.calls, "ar");
 }
 
+Test(experiment, what_outlives_the_agent_is_placed_once_its_record_is_on_disk)
+{
+	struct experiment *e = rig_arm("ex-1", "fake-place");
+
+	cr_assert_str_eq(fake.calls, "ap");
+	cr_assert_eq(experiment_revert(e, END_REQUESTED, NULL), 0);
+	cr_assert_str_eq(fake.calls, "aprvc");
+}
+
+Test(experiment, a_failed_placing_is_undone_and_refused)
+{
+	struct arm_request r = rig_request("ex-1", "fake-place");
+	_cleanup_err_ struct err *err = NULL;
+	struct experiment *e = NULL;
+
+	fake.fail_place = EBUSY;
+	cr_assert_eq(experiment_arm(rig.all, &r, &e, &err), -EBUSY);
+	cr_assert_not_null(strstr(err_text(err), "placing does not work"), "%s", err_text(err));
+	cr_assert_str_eq(fake.calls, "aprvc");
+	cr_assert_not(rig_has("ex-1.json"));
+	cr_assert_str_eq(rig.news, "state:refused ");
+}
+
+Test(experiment, a_failed_placing_that_cannot_be_undone_is_stuck)
+{
+	struct arm_request r = rig_request("ex-1", "fake-place");
+	struct experiment_info *i;
+	struct experiment *e = NULL;
+
+	fake.fail_place = EIO;
+	fake.fail_revert = EIO;
+	fake.fail_times = 2;
+	cr_assert_eq(experiment_arm(rig.all, &r, &e, NULL), -EIO);
+	cr_assert_eq(experiments_find(rig.all, "ex-1", &e, NULL), 0);
+	i = experiment_describe(e);
+	cr_expect_eq(i->state, EXPERIMENT_STUCK);
+	cr_expect_eq(i->end_reason, END_FAILED);
+	experiment_info_free(i);
+	cr_expect(rig_has("ex-1.json"));
+	fake.fail_place = 0;
+	cr_assert(rig_wait(e, EXPERIMENT_CLEAN));
+	cr_expect_not(rig_has("ex-1.json"));
+}
+
 Test(experiment, a_failed_fire_is_undone)
 {
 	struct experiment *e = rig_arm("ex-1", "fake-count");
