@@ -18,10 +18,15 @@ def name():
     return "tcx" if kernel_has_tcx() and VARIABLE not in os.environ else "clsact"
 
 
+def cpu_is_emulated():
+    """By QEMU, without help from the hardware: tens of times slower."""
+    with open("/proc/cpuinfo") as f:
+        return "QEMU TCG" in f.read()
+
+
 def slack_ms():
     """What an emulated CPU adds to a round trip, or to the start of a small program."""
-    with open("/proc/cpuinfo") as f:
-        return 30 if "QEMU TCG" in f.read() else 0
+    return 30 if cpu_is_emulated() else 0
 
 
 def tc(netns, *words):
