@@ -19,7 +19,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from harness import hook  # noqa: E402
-from harness.agent import BINARY, Agent, scratch, wait_until  # noqa: E402
+from harness.agent import BINARY, TIME_SCALE, Agent, scratch, wait_until  # noqa: E402
 from harness.target import Target  # noqa: E402
 
 BEFORE = ["new", "arming", "armed-unjournaled", "armed", "firing"]
@@ -27,12 +27,12 @@ IN_EFFECT = ["fired", "active", "reverting"]
 AFTER = ["released", "reverted", "verifying", "verified", "clean"]
 REPLAY = ["replay-reverting", "replay-reverted", "replay-verified", "replay-clean"]
 JOURNALED = {"armed", "firing", *IN_EFFECT, "released", "reverted", "verifying", "verified"}
-SLOW = 10 if hook.cpu_is_emulated() else 1
-HELD_MS = 100 * SLOW
+HELD_MS = 100 * TIME_SCALE
 SKEWED_S = 1800
-JOURNALED_S = 2 * SLOW
+JOURNALED_S = 2
 TRIES = 3   # a case that was only late, on a busy machine, is tried again; a leak is late each time
-WORKERS = 1 if hook.cpu_is_emulated() else 3
+WORKERS = 3 if TIME_SCALE == 1 else 1
+DELAY = f"{400 * TIME_SCALE:.0f}ms"     # longer than effects are looked for
 
 
 def file_has(controller, name, text):
@@ -88,7 +88,7 @@ FAULTS = {
         before=["before-load", "loaded", "attached", "before-fire"],
         during=["before-release"], after=["healed"]),
     "net-shape": dict(
-        fault="net-shape", params={"peers": ["all"], "delay": "400ms"}, leaves="nothing",
+        fault="net-shape", params={"peers": ["all"], "delay": DELAY}, leaves="nothing",
         before=["before-taps", "taps-open", "programs-loaded", "line-started", "attached",
                 "before-fire"],
         during=["before-release"], after=[]),
@@ -125,13 +125,13 @@ FAULTS = {
         before=["looking", "stopping", "stopped", "patched"], during=["releasing"], after=[],
         waits=["stopped", "patched"]),
     "disk-latency": dict(
-        fault="disk-latency", params={"delay": "400ms", "operations": ["read", "open"]},
+        fault="disk-latency", params={"delay": DELAY, "operations": ["read", "open"]},
         leaves="nothing", ask="session_ms",
         before=["resolving", "loaded", "seized", "before-fire"],
         during=["gates-shut", "before-release"], after=[],
         waits=["seized", "armed-unjournaled", "armed", "firing", "before-fire"]),
     "disk-latency-file": dict(
-        fault="disk-latency", params={"delay": "400ms", "operations": ["read", "open"],
+        fault="disk-latency", params={"delay": DELAY, "operations": ["read", "open"],
                                       "mechanism": "file"},
         leaves="nothing", ask="session_ms",
         before=["before-fire"], during=["gates-shut", "before-release"], after=[]),
@@ -254,7 +254,7 @@ def case(row, point, target, folder):
         elif in_effect(row, point):
             expect(has_effect(row, target), "not in effect where it should be")
         elif row["leaves"] != "dead" and point not in row.get("waits", []):
-            expect(ask(row, target)(5000 * SLOW) is not None, "in effect where it should not be")
+            expect(ask(row, target)(5000) is not None, "in effect where it should not be")
             expect(row["leaves"] != "skewed" or not has_effect(row, target), "skewed too early or late")
         check_filters(row, point, target)
     finally:
@@ -270,7 +270,7 @@ def case(row, point, target, folder):
         expect(wait_until(lambda: not row["seen"](target), 5, 0.001), "it outlives the agent")
         held = (time.monotonic() - start) * 1000
     elif row["leaves"] in ("nothing", "skewed"):
-        held = ask(row, target)(5000 * SLOW)
+        held = ask(row, target)(5000)
         expect(held is not None, "the instance does not answer after the agent's death")
     driver.join(20)
     session.close()
@@ -312,7 +312,7 @@ def after_restart(agent, target):
         expect(code == 0, f"the agent left with {code}: {agent.tail()}")
     finally:
         agent.kill()
-    if took > JOURNALED_S:
+    if took > JOURNALED_S * TIME_SCALE:
         raise Late(f"{took:.1f} s until a new agent had all clean")
 
 

@@ -24,6 +24,16 @@ BUILD = os.environ.get("PGJOLT_BUILD") or os.path.join(
 BINARY = os.path.join(BUILD, "agent", "pgjolt-agent")
 
 
+def cpu_is_emulated():
+    """By QEMU, without help from the hardware: tens of times slower."""
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as f:
+        return "QEMU TCG" in f.read()
+
+
+# How many times longer everything may take.
+TIME_SCALE = float(os.environ.get("PGJOLT_TIME_SCALE") or (8 if cpu_is_emulated() else 1))
+
+
 class AgentError(Exception):
     """The agent's own answer: status, code and words."""
 
@@ -41,7 +51,7 @@ class UnixConnection(http.client.HTTPConnection):
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
+        self.sock.settimeout(self.timeout * TIME_SCALE)
         self.sock.connect(self.path)
 
 
@@ -67,7 +77,7 @@ def process_state(pid):
 
 def wait_until(check, seconds, every=0.01):
     """The first true answer of check(), or its last false one when the time is over."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * TIME_SCALE
     while True:
         answer = check()
         if answer or time.monotonic() > end:
@@ -127,7 +137,7 @@ class Agent:
     def stop(self, timeout=15):
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout)
+        return self.process.wait(timeout * TIME_SCALE)
 
     def wait_halted(self, seconds=10):
         """Has it stopped itself at its --halt-at point?"""

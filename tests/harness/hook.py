@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 
+from harness.agent import cpu_is_emulated
+
 VARIABLE = "PGJOLT_WITHOUT_TCX"
 DRIVER = os.path.join(os.environ.get("PGJOLT_BUILD", "build/release"), "tests/system/fault-driver")
 
@@ -16,12 +18,6 @@ def kernel_has_tcx():
 def name():
     """The word that a mechanism begins with."""
     return "tcx" if kernel_has_tcx() and VARIABLE not in os.environ else "clsact"
-
-
-def cpu_is_emulated():
-    """By QEMU, without help from the hardware: tens of times slower."""
-    with open("/proc/cpuinfo") as f:
-        return "QEMU TCG" in f.read()
 
 
 def slack_ms():

@@ -17,11 +17,13 @@ import subprocess
 import threading
 import time
 
-from harness.agent import wait_until
+from harness.agent import TIME_SCALE, wait_until
 from harness.vdso import is_pristine
 
 CLONE_NEWNET = 0x40000000
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
+# A data directory made before, used in place: making one takes long on an emulated processor.
+PREPARED = os.environ.get("PGJOLT_PREPARED_DATA")
 ADDRESS, CLIENT_ADDRESS = "10.99.7.1", "10.99.7.2"
 INIT = """
 exec 2>>"$1/postgres.log"
@@ -65,6 +67,13 @@ def run(*command):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
 
 
+def make_data(folder):
+    """A data directory, in an empty folder."""
+    run("chown", "postgres", folder)
+    run("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups",
+        f"{postgres_folder()}/initdb", "-D", folder, "-N", "-A", "trust", "-U", "postgres")
+
+
 def socket_in(netns, kind=socket.SOCK_STREAM):
     """A socket of that namespace: made by a thread that enters it and ends."""
     made = []
@@ -86,7 +95,8 @@ def socket_in(netns, kind=socket.SOCK_STREAM):
 
 
 class Target:
-    """disk: PGDATA is a file system of its own, of so many MiB, on a loop device."""
+    """disk: PGDATA is a file system of its own, of so many MiB, on a loop device (PGJOLT_PREPARED_DATA: the
+    one that this lies on)."""
 
     def __init__(self, folder, label, disk=0):
         self.disk = disk
@@ -113,11 +123,13 @@ class Target:
         data = os.path.join(self.folder, "data")
         bin_folder = postgres_folder()
         os.mkdir(data)
-        if self.disk:
-            self.mount(data)
-        run("chown", "postgres", self.folder, data)
-        run("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups",
-            f"{bin_folder}/initdb", "-D", data, "-N", "-A", "trust", "-U", "postgres")
+        run("chown", "postgres", self.folder)
+        if PREPARED:
+            run("mount", "--bind", PREPARED, data)
+        else:
+            if self.disk:
+                self.mount(data)
+            make_data(data)
         with open(f"{data}/postgresql.auto.conf", "a") as f:
             f.write(f"cluster_name = '{self.cluster}'\nlisten_addresses = '*'\n"
                     f"unix_socket_directories = '{self.folder}'\nfsync = off\n"
@@ -195,7 +207,7 @@ class Target:
             if os.path.exists(f"/run/netns/{ns}"):
                 run("ip", "netns", "delete", ns)
         self.remove_cgroup()
-        if self.disk:
+        if self.disk or PREPARED:
             data = os.path.join(self.folder, "data")
             wait_until(lambda: not os.path.ismount(data) or
                        subprocess.run(["umount", data], stderr=subprocess.DEVNULL).returncode == 0, 5, 0.1)
@@ -246,7 +258,7 @@ class Target:
 
         def ask():      # it may be starting up
             return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                  check=False, timeout=20).stdout
+                                  check=False, timeout=20 * TIME_SCALE).stdout
         answer = wait_until(ask, 10)
         return float(answer) - time.time()
 
@@ -259,6 +271,7 @@ class Target:
 
     def answer_ms(self, limit_ms):
         """A client asks PostgreSQL's own port, anew each 10 ms; the time until the first answer."""
+        limit_ms *= TIME_SCALE
         start = time.monotonic()
         poll = select.poll()
         attempts, answer = {}, None
@@ -269,7 +282,7 @@ class Target:
                 s.connect_ex((ADDRESS, 5432))
                 attempts[s.fileno()] = s
                 poll.register(s, select.POLLOUT)
-            until = now + 0.01
+            until = now + 0.01 * TIME_SCALE
             while answer is None and (left := until - time.monotonic()) > 0:
                 answer = self.step(poll, attempts, left, start)
         for s in attempts.values():
@@ -279,7 +292,7 @@ class Target:
     def connect(self):
         """A connection that has been served: PostgreSQL waits for what the client says next."""
         s = socket_in(self.client_netns)
-        s.settimeout(10)
+        s.settimeout(10 * TIME_SCALE)
         s.connect((ADDRESS, 5432))
         s.send(SSL_REQUEST)
         s.recv(1)
@@ -287,7 +300,7 @@ class Target:
 
     @staticmethod
     def is_reset(session):
-        session.settimeout(0.2)
+        session.settimeout(0.2 * TIME_SCALE)
         try:
             return session.recv(1) == b""
         except TimeoutError:
@@ -298,6 +311,7 @@ class Target:
     def session_ms(self, limit_ms):
         """A new session over the unix socket, until it is ready: its backend opens and reads files of
         the data directory. None: longer."""
+        limit_ms *= TIME_SCALE
         start = time.monotonic()
         body = struct.pack("!I", 196608) + b"user\0postgres\0database\0postgres\0\0"
         with socket.socket(socket.AF_UNIX) as s:
@@ -324,9 +338,10 @@ class Target:
             self.name_server.bind((CLIENT_ADDRESS, 53))
             threading.Thread(target=self.echo, args=(self.name_server,), daemon=True).start()
         query = struct.pack("!6H", 1, 0x100, 1, 0, 0, 0) + b"\3www\4test\0" + struct.pack("!2H", 1, 1)
+        limit_ms *= TIME_SCALE
         start = time.monotonic()
         with socket_in(self.netns, socket.SOCK_DGRAM) as s:
-            s.settimeout(0.01)
+            s.settimeout(0.01 * TIME_SCALE)
             while time.monotonic() - start < limit_ms / 1000:
                 s.sendto(query, (CLIENT_ADDRESS, 53))
                 try:

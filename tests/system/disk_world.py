@@ -7,7 +7,7 @@ import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
-from harness.agent import Agent, AgentError, scratch, wait_until  # noqa: E402
+from harness.agent import Agent, AgentError, process_state, scratch, wait_until  # noqa: E402
 from harness.target import Target  # noqa: E402
 
 DISK_MIB = 400
@@ -121,5 +121,5 @@ def main(label, tests):
     return 1 if failed else 0
 
 
-__all__ = ["Agent", "AgentError", "Target", "World", "cpu_seconds", "main", "read", "scratch",
+__all__ = ["Agent", "AgentError", "Target", "World", "cpu_seconds", "main", "process_state", "read", "scratch",
            "wait_until", "write"]

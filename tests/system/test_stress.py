@@ -5,16 +5,14 @@ import subprocess
 import sys
 import time
 
-from disk_world import cpu_seconds, main, read, wait_until, write
+from disk_world import cpu_seconds, main, process_state, read, wait_until, write
 
 MIB = 1 << 20
 
 
 def gone_soon(pids, world):
     start = time.monotonic()
-    assert wait_until(lambda: not any(os.path.exists(f"/proc/{p}") and
-                                      read(f"/proc/{p}/stat").rsplit(")", 1)[1].split()[0] not in "ZX"
-                                      for p in pids), 5, 0.001)
+    assert wait_until(lambda: all(process_state(p) in ("Z", "X", None) for p in pids), 5, 0.001)
     took = time.monotonic() - start
     assert not [p for p in world.target.pids() if p in pids]
     return took * 1000
