@@ -111,6 +111,8 @@ int cli_parse(const struct cli_verb *verb, int argc, char **argv, const struct c
 			strv_push(&arguments, strdup(a));
 		}
 	}
+	if (arguments && !verb->arguments)
+		return err_set(err, -EINVAL, "unexpected \"%s\"", arguments[0]);
 	*ret_arguments = steal_ptr(arguments);
 	return 0;
 }

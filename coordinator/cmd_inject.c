@@ -81,7 +81,7 @@ static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void
 {
 	(void)s;
 	(void)si;
-	((struct run *)data)->interrupted = true;
+	run_interrupt(data);
 	return 0;
 }
 
@@ -132,6 +132,8 @@ static int inject(struct run *r, int *ret_code, struct err **err)
 	int k = cluster_open(r->session, r->options->cluster, r->options->manager, c, err);
 
 	if (k >= 0)
+		k = run_lock(r, false, err);
+	if (k >= 0)
 		k = run_guards_inject(r, err);
 	if (k < 0)
 		return k;
@@ -148,7 +150,8 @@ static int inject(struct run *r, int *ret_code, struct err **err)
 	if (r->agent_lost) {
 		left = run_replay_journal(r);
 	} else {
-		run_collect(r);
+		if (!r->hurry)
+			run_collect(r);
 		left = run_count_left(r);
 	}
 	for (size_t i = 0; i < r->record->n_faults; i++)

@@ -92,8 +92,6 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	_cleanup_err_ struct err *err = NULL;
 	int r = cli_parse(verb, argc, argv, NULL, &o, &arguments, &err), code = EXIT_PASSED;
 
-	if (r >= 0 && arguments)
-		r = err_set(&err, -EINVAL, "unexpected \"%s\"", arguments[0]);
 	if (r < 0) {
 		code = r == -ECANCELED ? EXIT_PASSED : cli_usage(verb, err);
 	} else {

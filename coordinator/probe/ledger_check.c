@@ -78,7 +78,7 @@ struct client_keys {
 	uint64_t n;		/* highest sequence + 1 */
 };
 
-static void count_attempts(struct run_record *r, struct client_keys *clients)
+static void note_attempts(const struct run_record *r, struct client_keys *clients)
 {
 	for (size_t i = 0; i < r->n_attempts; i++) {
 		const struct attempt *a = &r->attempts[i];
@@ -97,10 +97,23 @@ static void count_attempts(struct run_record *r, struct client_keys *clients)
 		if (r->clients[a->client].kind != PROBE_WRITER)
 			continue;
 		clients[a->client].keys[a->sequence] = (uint8_t)(1 + a->outcome);
-		r->ledger.attempted++;
-		r->ledger.ok += a->outcome == OUTCOME_OK;
-		r->ledger.failed += a->outcome == OUTCOME_FAIL;
-		r->ledger.unknown += a->outcome == OUTCOME_UNKNOWN;
+	}
+}
+
+void ledger_count(struct run_record *r)
+{
+	struct ledger_check *l = &r->ledger;
+
+	l->attempted = l->ok = l->failed = l->unknown = 0;
+	for (size_t i = 0; i < r->n_attempts; i++) {
+		enum outcome outcome = r->attempts[i].outcome;
+
+		if (r->clients[r->attempts[i].client].kind != PROBE_WRITER)
+			continue;
+		l->attempted++;
+		l->ok += outcome == OUTCOME_OK;
+		l->failed += outcome == OUTCOME_FAIL;
+		l->unknown += outcome == OUTCOME_UNKNOWN;
 	}
 }
 
@@ -141,7 +154,8 @@ void ledger_compare(struct run_record *r, const struct row_key *rows, size_t n)
 	r->ledger.lost_keys = calloc(LOST_KEYS_MAX, sizeof(*r->ledger.lost_keys));
 	if (!clients || !r->ledger.lost_keys)
 		abort();
-	count_attempts(r, clients);
+	ledger_count(r);
+	note_attempts(r, clients);
 	for (size_t i = 0; i < n; i++)
 		count_row(r, clients, &rows[i]);
 	for (uint32_t i = 0; i < r->n_clients; i++) {

@@ -14,5 +14,7 @@ struct row_key {
 /* Reads the run's rows through s, page by page in the order of their key. Caller frees *ret. */
 int ledger_rows_read(struct probe_context *c, struct sql *s, struct row_key **ret, size_t *ret_n,
 	struct err **err);
+/* Pure: counts the writers' attempts alone, for a run whose rows are not compared. */
+void ledger_count(struct run_record *r);
 /* Pure: fills record->ledger from the writers' attempts and the rows (in any order). */
 void ledger_compare(struct run_record *r, const struct row_key *rows, size_t n);

@@ -71,4 +71,7 @@ void probes_stop(struct probes *p);
  * record->ledger. Removes the schema unless keep. Runs the loop, at most about 30 s when no primary
  * answers. On failure record->ledger.done says whether the comparison itself was made. */
 int probes_check(struct probes *p, struct err **err);
+/* What is waited for now or later is given up: statements under way are unknown, the ledger is not
+ * checked (-ECANCELED). Callable from within the loop. */
+void probes_hurry(struct probes *p);
 void probes_free(struct probes *p);

@@ -19,6 +19,7 @@ struct probe_context {
 	bool all_instances;		/* the clients' way is the list of them */
 	struct resolver *resolver;
 	char application_name[64];	/* longer ones are cut by the server */
+	bool hurry;			/* probes_hurry() */
 	struct ledger *ledger;		/* while the probes run */
 	bool *writable;			/* instance i, when last seen */
 	uint64_t abandoned_ns;		/* a statement was given up last at */

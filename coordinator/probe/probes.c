@@ -239,7 +239,7 @@ void probes_stop(struct probes *p)
 		return;
 	p->stopped = true;
 	stop_probers(p);
-	while (any_busy(p) && now_ns() < deadline)
+	while (any_busy(p) && now_ns() < deadline && !c->hurry)
 		if (sd_event_run(c->event, 20 * 1000) < 0)
 			break;
 	for (size_t i = 0; i < p->n_probers; i++)
@@ -268,13 +268,13 @@ static int compare_once(struct probe_context *c, bool *ret_compared, struct err 
 	return c->options.keep ? 0 : schema_remove(c, s, err);
 }
 
-static int pause_loop(sd_event *event, uint64_t ns)
+static int pause_loop(struct probe_context *c, uint64_t ns)
 {
 	uint64_t until = now_ns() + ns;
 	int r = 0;
 
-	for (uint64_t now = now_ns(); now < until && r >= 0; now = now_ns())
-		r = sd_event_run(event, (until - now) / NS_PER_US + 1);
+	for (uint64_t now = now_ns(); now < until && r >= 0 && !c->hurry; now = now_ns())
+		r = sd_event_run(c->event, (until - now) / NS_PER_US + 1);
 	return r < 0 ? r : 0;
 }
 
@@ -289,8 +289,8 @@ int probes_check(struct probes *p, struct err **err)
 	probes_stop(p);
 	do {
 		r = compare_once(c, &compared, &error);
-	} while (r < 0 && r != -EACCES && r != -ENOENT && now_ns() < deadline &&
-		pause_loop(c->event, CHECK_PAUSE_NS) == 0);
+	} while (r < 0 && r != -EACCES && r != -ENOENT && r != -ECANCELED && now_ns() < deadline &&
+		pause_loop(c, CHECK_PAUSE_NS) == 0);
 	/* Rows that the ledger's file does not hold are checked all the same, but it is said. */
 	if (r == 0 && p->error) {
 		r = p->error->code;
@@ -301,6 +301,11 @@ int probes_check(struct probes *p, struct err **err)
 	free(c->record->ledger.error);
 	c->record->ledger.error = strdup(err_text(error));
 	return err_set(err, r, "%s", err_text(error));
+}
+
+void probes_hurry(struct probes *p)
+{
+	p->context->hurry = true;
 }
 
 void probes_free(struct probes *p)

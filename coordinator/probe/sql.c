@@ -85,7 +85,11 @@ void sql_free(struct sql *s)
 static int wait_done(struct sql *s, struct err **err)
 {
 	while (!s->done) {
-		int r = sd_event_run(s->context->event, UINT64_MAX);
+		int r;
+
+		if (s->context->hurry)
+			return err_set(err, -ECANCELED, "not waited for");
+		r = sd_event_run(s->context->event, UINT64_MAX);
 
 		if (r < 0)
 			return err_errno(err, r, "event loop");

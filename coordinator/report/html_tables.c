@@ -112,7 +112,8 @@ static void put_ledger(FILE *f, const cJSON *report)
 		fputs("</p>\n", f);
 	}
 	begin_table(f, "", "<th>writes</th><th class=\"num\">count</th><th></th>");
-	for (size_t i = 0; i < ELEMENTS(rows); i++) {
+	/* What only the comparison can tell comes last. */
+	for (size_t i = 0; i < (report_true(ledger, "checked") ? ELEMENTS(rows) : 4); i++) {
 		char text[UNITS_TEXT_MAX];
 		double n = report_number(ledger, rows[i].key);
 

@@ -139,10 +139,11 @@ static void put_ledger(const struct page *p)
 	const char *grade = report_text_or(split, "grade", "unknown");
 	char text[UNITS_TEXT_MAX];
 	double dual = report_number(split, "dual_writable_ms");
+	bool checked = report_true(ledger, "checked");
 
 	heading(p, "Ledger and split brain");
 	fputs("  writes  ", p->f);
-	for (size_t i = 0; i < ELEMENTS(keys); i++) {
+	for (size_t i = 0; i < (checked ? ELEMENTS(keys) : 4); i++) {
 		double n = report_number(ledger, keys[i]);
 		bool bad = n > 0 && (i == 4 || i == 6);
 
@@ -153,7 +154,7 @@ static void put_ledger(const struct page *p)
 		if (bad)
 			paint(p, PLAIN);
 	}
-	if (!report_true(ledger, "checked")) {
+	if (!checked) {
 		fputs("\n  ", p->f);
 		put_painted(p, WARN, "the ledger was not checked");
 		fputs(*report_text(ledger, "error") ? ": " : "", p->f);
@@ -179,11 +180,12 @@ static void put_fault(const struct page *p, const cJSON *f)
 	if (isnan(fired)) {
 		fputs(": not fired", p->f);
 	} else {
-		fprintf(p->f, ": at %s, in %s, for %s, %s hits, ", fired == t0 ? "T0" :
+		fprintf(p->f, ": at %s, in %s, for %s, %s hit%s, ", fired == t0 ? "T0" :
 			report_duration(fired - t0, at),
 			report_duration(report_number(f, "fire_us") / 1000, took),
 			report_duration(report_number(f, "reverted_ms") - fired, held),
-			report_count(report_number(f, "hits"), hits));
+			report_count(report_number(f, "hits"), hits),
+			report_number(f, "hits") == 1 ? "" : "s");
 		put_painted(p, clean ? PLAIN : BAD, clean ? "verified clean" : "NOT verified clean");
 	}
 	if (*report_text(f, "mechanism")) {

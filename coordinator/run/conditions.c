@@ -120,6 +120,15 @@ bool run_streaming(const struct run *r, char **ret_why)
 	return true;
 }
 
+unsigned run_reachable_instances(const struct run *r)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < r->record->n_instances; i++)
+		n += is_fresh(&r->seen[i]);
+	return n;
+}
+
 unsigned run_writable_instances(const struct run *r)
 {
 	unsigned n = 0;

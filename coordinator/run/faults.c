@@ -59,11 +59,11 @@ static void take_info(struct run *r, struct run_experiment *e, const struct expe
 	if (e->ended && !was_ended && f->reverted_ns)
 		run_record_add_event(r->record, f->reverted_ns, EVENT_REVERTED, f->instance,
 			info->state == EXPERIMENT_CLEAN ? "clean" : "stuck", 0,
-			"%s on %s reverted (%s), %s; %llu hits", f->fault,
+			"%s on %s reverted (%s), %s; %llu hit%s", f->fault,
 			r->record->instances[f->instance].name,
 			end_reason_to_string(info->end_reason),
 			info->state == EXPERIMENT_CLEAN ? "verified clean" : "NOT clean",
-			(unsigned long long)f->hits);
+			(unsigned long long)f->hits, f->hits == 1 ? "" : "s");
 	/* A drill goes on to its next fault; what one injection was, was just ended. */
 	if (r->probes && e->ended && !was_ended && !e->let_go &&
 		info->end_reason == END_REQUESTED)
@@ -420,7 +420,7 @@ void run_revert_all(struct run *r)
 	/* Also when the run was aborted: this wait has an end of its own. */
 	for (size_t i = 0; i < r->n_experiments; i++)
 		revert_start(r, r->experiments[i]);
-	while (!none_pending(r, NULL) && now_ns() < end)
+	while (!none_pending(r, NULL) && now_ns() < end && !r->hurry)
 		if (run_turn(r, 20 * NS_PER_MS, NULL) < 0)
 			break;
 }

@@ -11,6 +11,22 @@ struct run_follower {
 	char *broken_why;	/* the stream ended; looked into by run_check_agents() */
 };
 
+/* Whatever it does to the cluster is in our figures too. */
+static void note_foreign(const struct run_follower *f, const struct agent_event *event,
+	const struct run_experiment *e)
+{
+	struct run *r = f->run;
+	int instance = event->instance ? run_instance_index(r, event->instance) : -1;
+
+	if (!r->probes || e || instance < 0 || !event->experiment || !event->state ||
+		agent_link_to_local_ns(f->link, event->at_ns, NULL) <= r->record->started_ns ||
+		strcmp(event->state, experiment_state_to_string(EXPERIMENT_ACTIVE)) != 0)
+		return;
+	run_note(r, EVENT_NOTE, instance, "foreign",
+		"experiment %s, which is not of this run, is active on %s", event->experiment,
+		event->instance);
+}
+
 static void on_agent_event(const struct agent_event *event, void *data)
 {
 	struct run_follower *f = data;
@@ -18,6 +34,7 @@ static void on_agent_event(const struct agent_event *event, void *data)
 
 	if (e && event->state)
 		e->stale = true;
+	note_foreign(f, event, e);
 	/* `pgjolt stop --all`: meant for what is to come of this drill too. Older events are told again
 	 * to every new follower. */
 	if (f->run->probes && event->at_ns > f->run->record->started_ns && event->kind &&

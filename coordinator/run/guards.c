@@ -1,4 +1,5 @@
 /* What must hold before a drill may begin. Anything else refuses it: exit 3, nothing touched. */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -10,36 +11,74 @@
 #include "core/durable.h"
 #include "run/run.h"
 
-int run_lock(struct run *r, struct err **err)
+#define CLUSTER_SHOWN_MAX 64
+
+/* One file a cluster; what a file's name cannot have is written as %XX. */
+static char *lock_path(const char *folder, const char *cluster)
+{
+	char name[3 * CLUSTER_SHOWN_MAX + 1], *path = NULL, *to = name;
+
+	for (size_t i = 0; cluster[i] && i < CLUSTER_SHOWN_MAX; i++) {
+		unsigned char c = (unsigned char)cluster[i];
+
+		if (isalnum(c) || (i && strchr("._-", c)))
+			*to++ = (char)c;
+		else
+			to += sprintf(to, "%%%02X", c);
+	}
+	*to = '\0';
+	if (asprintf(&path, "%s/%srun-%s.lock", folder, geteuid() == 0 ? "" : "pgjolt-", name) < 0)
+		abort();
+	return path;
+}
+
+static int lock_refused(int fd, const char *cluster, struct err **err)
+{
+	char holder[64] = "";
+
+	if (read(fd, holder, sizeof(holder) - 1) > 0)
+		holder[strcspn(holder, "\n")] = 0;
+	return err_set(err, -EBUSY, "another %s on cluster %s; one at a time",
+		holder[0] ? holder : "run is under way here", cluster);
+}
+
+int run_lock(struct run *r, bool alone, struct err **err)
 {
 	const char *own = getenv("XDG_RUNTIME_DIR");
 	const char *folder = geteuid() == 0 ? "/run/pgjolt" : own ? own : "/tmp";
-	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *path = lock_path(folder, r->cluster.name);
 	_cleanup_close_ int fd = -1;
-	char pid[32] = "";
-	int k;
+	int k = folder_create(folder, 0755, err);
 
-	k = folder_create(folder, 0755, err);
 	if (k < 0)
 		return k;
-	if (asprintf(&path, "%s/%s", folder, geteuid() == 0 ? "run.lock" : "pgjolt-run.lock") < 0)
-		return err_set(err, -ENOMEM, "out of memory");
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0)
 		return err_errno(err, errno, "%s", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (read(fd, pid, sizeof(pid) - 1) > 0)
-			pid[strcspn(pid, "\n")] = 0;
-		return err_set(err, -EBUSY, "another run is under way here (pid %s); one at a time",
-			pid[0] ? pid : "unknown");
-	}
-	if (ftruncate(fd, 0) < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
+	if (flock(fd, (alone ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0)
+		return lock_refused(fd, r->cluster.name, err);
+	/* Of several injections the newest is named. */
+	if (ftruncate(fd, 0) < 0 || dprintf(fd, "%s is under way here (pid %d)\n",
+			alone ? "run" : "injection", (int)getpid()) < 0)
 		return err_errno(err, errno, "%s", path);
 	r->lock_fd = steal_fd(&fd);
 	return 0;
 }
 
-static int guard_idle(struct run *r, struct err **err)
+static bool is_over(const struct experiment_info *e)
+{
+	return e->state == EXPERIMENT_CLEAN || e->state == EXPERIMENT_REFUSED;
+}
+
+static bool is_of_cluster(const struct run *r, const struct experiment_info *e)
+{
+	const struct target *t;
+
+	return targets_find(&r->cluster.targets, e->instance, &t, NULL) >= 0;
+}
+
+/* Also by a coordinator on another host. runs: only those of drills are in the way. */
+static int guard_idle(struct run *r, bool runs, struct err **err)
 {
 	for (size_t i = 0; i < r->session->n_links; i++) {
 		struct experiment_info **list = NULL;
@@ -47,8 +86,8 @@ static int guard_idle(struct run *r, struct err **err)
 		int k = agent_link_experiments(r->session->links[i], &list, &n, err);
 
 		for (size_t m = 0; m < n; m++) {
-			if (k >= 0 && list[m]->state != EXPERIMENT_CLEAN &&
-				list[m]->state != EXPERIMENT_REFUSED)
+			if (k >= 0 && !is_over(list[m]) && is_of_cluster(r, list[m]) &&
+				(!runs || strncmp(list[m]->run, RUN_ID_PREFIX, strlen(RUN_ID_PREFIX)) == 0))
 				k = err_set(err, -EBUSY,
 					"experiment %s of another run is %s on %s: see `pgjolt status`, "
 					"`pgjolt stop`",
@@ -132,12 +171,14 @@ static int guard_cluster(struct run *r, struct err **err)
 
 int run_guards_inject(struct run *r, struct err **err)
 {
-	return guard_nodes(r, err);
+	int k = guard_idle(r, true, err);
+
+	return k < 0 ? k : guard_nodes(r, err);
 }
 
 int run_guards(struct run *r, struct err **err)
 {
-	int k = guard_idle(r, err);
+	int k = guard_idle(r, false, err);
 
 	if (k >= 0)
 		k = guard_nodes(r, err);

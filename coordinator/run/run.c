@@ -11,6 +11,7 @@
 
 #include "core/clock.h"
 #include "core/units.h"
+#include "probe/ledger_check.h"
 #include "report/report.h"
 #include "run/timeline.h"
 
@@ -123,6 +124,7 @@ int run_turn(struct run *r, uint64_t timeout_ns, struct err **err)
 		}
 	}
 	check_aborts(r);
+	run_check_gone(r);
 	show(r);
 	return 0;
 }
@@ -146,14 +148,25 @@ int run_wait(struct run *r, bool (*holds)(struct run *r, void *data), void *data
 	return 0;
 }
 
+void run_interrupt(struct run *r)
+{
+	bool again = r->interrupted;
+
+	r->interrupted = true;
+	if (!again || r->hurry)
+		return;
+	r->hurry = true;
+	if (r->probes)
+		probes_hurry(r->probes);
+	run_note(r, EVENT_NOTE, -1, "hurry", "interrupted again: nothing is waited for any more");
+}
+
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *data)
 {
-	struct run *r = data;
-
 	(void)s;
 	(void)si;
-	r->interrupted = true;
-	run_abort(r, "interrupted");
+	run_interrupt(data);
+	run_abort(data, "interrupted");
 	return 0;
 }
 
@@ -331,8 +344,34 @@ static size_t revert(struct run *r)
 	run_revert_all(r);
 	if (r->agent_lost)
 		return run_replay_journal(r);
-	run_collect(r);
+	if (!r->hurry)
+		run_collect(r);
 	return run_count_left(r);
+}
+
+static void leave_unchecked(struct run *r, const char *why)
+{
+	free(r->record->ledger.error);
+	r->record->ledger.error = strdup(why);
+	run_note(r, EVENT_NOTE, -1, "ledger",
+		"the ledger cannot be checked: %s; the probe's schema pgjolt_probe stays", why);
+}
+
+static void check_ledger(struct run *r, unsigned writable)
+{
+	ledger_count(r->record);
+	if (writable > 1)
+		/* Which of them has the cluster's future nobody can say. */
+		leave_unchecked(r, "more than one instance takes writes");
+	else if (r->all_gone)
+		leave_unchecked(r, "no instance is there any more");
+	else if (r->hurry)
+		leave_unchecked(r, "interrupted again");
+	else if (probes_check(r->probes, NULL) == -ECANCELED && !r->record->ledger.done)
+		leave_unchecked(r, "interrupted again");
+	else if (r->record->ledger.error)
+		run_note(r, EVENT_NOTE, -1, "ledger", "the ledger could not be checked: %s",
+			r->record->ledger.error);
 }
 
 static void finish(struct run *r, bool fired)
@@ -341,7 +380,7 @@ static void finish(struct run *r, bool fired)
 	unsigned writable;
 
 	/* An aborted run still says how the cluster came back, for a while. */
-	if (fired && !r->interrupted) {
+	if (fired && !r->interrupted && !r->all_gone) {
 		char *why = steal_ptr(r->abort_why);
 
 		r->aborted = why != NULL;
@@ -352,24 +391,19 @@ static void finish(struct run *r, bool fired)
 		}
 	}
 	writable = run_writable_instances(r);
-	if (r->probes)
+	if (r->probes) {
 		probes_stop(r->probes);
-	if (r->probes && writable > 1) {
-		/* Which of them has the cluster's future nobody can say. */
-		free(r->record->ledger.error);
-		r->record->ledger.error = strdup("more than one instance takes writes");
-		run_note(r, EVENT_NOTE, -1, "ledger",
-			"the ledger cannot be checked: more than one instance takes writes; the probe's "
-			"schema pgjolt_probe stays");
-	} else if (r->probes && probes_check(r->probes, NULL) < 0)
-		run_note(r, EVENT_NOTE, -1, "ledger", "the ledger could not be checked: %s",
-			r->record->ledger.error ? r->record->ledger.error : "unknown");
-	if (left && !r->agent_lost) {
+		check_ledger(r, writable);
+	}
+	if (left && !r->agent_lost && !r->hurry) {
 		/* Meanwhile a lease may have ended, or an agent's next try been better. */
 		run_collect(r);
 		left = run_count_left(r);
 	}
-	if (left)
+	if (left && r->hurry)
+		end_as(r, VERDICT_STUCK, "interrupted again before every fault was known to be reverted: "
+					 "their leases end them; see `pgjolt status`");
+	else if (left)
 		end_as(r, VERDICT_STUCK, "a fault could not be reverted: see `pgjolt status`; "
 					 "`pgjolt-agent revert-all` on the node says what is left");
 	else if (r->abort_why)
@@ -430,10 +464,9 @@ static int execute(struct run *r, struct err **err)
 	_cleanup_err_ struct err *cause = NULL;
 	int k;
 
-	k = run_lock(r, err);
+	k = cluster_open(r->session, r->options->cluster, r->options->manager, &r->cluster, err);
 	if (k >= 0)
-		k = cluster_open(r->session, r->options->cluster, r->options->manager, &r->cluster,
-			err);
+		k = run_lock(r, true, err);
 	if (k >= 0)
 		k = run_guards(r, err);
 	if (k < 0)

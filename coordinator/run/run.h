@@ -12,6 +12,9 @@
 #include "run/ways.h"
 #include "verdict/verdict.h"
 
+/* An id of a drill's run begins so; one of an injection does not. */
+#define RUN_ID_PREFIX "run-"
+
 struct run_options {
 	const char *out;		/* the run's folder; NULL: pgjolt-runs/RUN */
 	const char *conninfo;
@@ -65,6 +68,9 @@ struct run {
 	uint64_t fired_ns;		/* of the last fault */
 
 	bool interrupted;
+	bool hurry;			/* interrupted again: nothing is waited for any more */
+	bool all_gone;			/* no instance of the cluster is left */
+	uint64_t gone_since_ns, gone_asked_ns;
 	char *abort_why;		/* set: stop the steps, revert, report */
 	bool aborted;			/* all is reverted: its conditions abort it no more */
 	bool agent_lost;
@@ -90,6 +96,8 @@ void run_note(struct run *r, enum event_kind kind, int instance, const char *val
 	const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 int run_instance_index(const struct run *r, const char *name);
 
+/* Of a signal: the first one ends the run, the next one its waiting. */
+void run_interrupt(struct run *r);
 /* SIGINT, SIGTERM and SIGHUP (a closed terminal; not where it is ignored, as under nohup). */
 int run_watch_signals(struct run *r, sd_event_signal_handler_t handler, struct err **err);
 /* Frees what the struct holds, not the struct. */
@@ -99,8 +107,12 @@ void run_done(struct run *r);
 int run_guards(struct run *r, struct err **err);
 /* Those of a single fault: the nodes can do it and take faults now. */
 int run_guards_inject(struct run *r, struct err **err);
-/* Other runs on this host; the lock is freed by the kernel when we end. */
-int run_lock(struct run *r, struct err **err);
+/* Other runs of this cluster on this host, where alone; else only runs, not injections. The lock is freed
+ * by the kernel when we end. Needs r->cluster. */
+int run_lock(struct run *r, bool alone, struct err **err);
+
+/* gone.c: aborts the run when no instance of its cluster is there any more. */
+void run_check_gone(struct run *r);
 
 /* watch.c: prepares and starts the probes, the manager's watch and the agents' events. */
 int run_watch(struct run *r, struct err **err);
@@ -150,6 +162,8 @@ void run_check_agents(struct run *r);
 bool run_condition(struct run *r, enum condition c, uint64_t since_ns);
 bool run_streaming(const struct run *r, char **ret_why);
 uint64_t run_lag_bytes(const struct run *r);
+/* That answered just now. */
+unsigned run_reachable_instances(const struct run *r);
 /* That answered just now and take writes. */
 unsigned run_writable_instances(const struct run *r);
 

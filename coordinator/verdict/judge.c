@@ -92,8 +92,12 @@ static struct actual actual_of(const struct run_record *r, const struct verdict 
 {
 	switch (f) {
 	case EXPECT_LOST_COMMITS:
-		return r->ledger.done ? known(r->ledger.lost) :
-					without(SIGHT_UNMEASURED, "the ledger was not checked");
+		if (!r->ledger.done)
+			return without(SIGHT_UNMEASURED, "the ledger was not checked");
+		if (r->ledger.ok == 0)
+			return without(SIGHT_UNMEASURED,
+				"not measured: no write was acknowledged, so none could be lost");
+		return known(r->ledger.lost);
 	case EXPECT_SPLIT_BRAIN:
 		return known(v->split_brain);
 	case EXPECT_PROMOTED:
@@ -165,7 +169,7 @@ static char *expected_text(const struct expectation *e)
 static bool is_said(const struct run_record *r, const struct expectation *e)
 {
 	if (e->figure == EXPECT_LOST_COMMITS)
-		return !r->ledger.done || r->ledger.lost;
+		return !r->ledger.done || (r->ledger.ok && r->ledger.lost);
 	return e->figure == EXPECT_SPLIT_BRAIN && e->has_max;
 }
 

@@ -30,7 +30,7 @@ struct http_call {
 	void (*line)(const char *line, size_t length, void *data);
 	char *text;			/* the answer, or the unfinished line of a stream */
 	size_t length, capacity;
-	bool too_long;
+	bool too_long, unix_socket;
 	uint64_t sent_ns;
 	char error[CURL_ERROR_SIZE];
 	/* A callback of ours is on the stack: the call must not be freed under curl's feet. */
@@ -88,7 +88,7 @@ static int curl_error_to_errno(CURLcode code)
 
 static void call_finish(struct http_call *call, CURLcode code)
 {
-	long status = 0;
+	long status = 0, os_error = 0;
 	struct http_answer a = {.sent_ns = call->sent_ns, .done_ns = now_ns(), .body = ""};
 
 	curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -98,6 +98,11 @@ static void call_finish(struct http_call *call, CURLcode code)
 	} else if (code != CURLE_OK) {
 		a.error = curl_error_to_errno(code);
 		a.error_text = call->error[0] ? call->error : curl_easy_strerror(code);
+		/* curl speaks of the host and the port that the URL must have. */
+		if (call->unix_socket && code == CURLE_COULDNT_CONNECT) {
+			curl_easy_getinfo(call->easy, CURLINFO_OS_ERRNO, &os_error);
+			a.error_text = os_error ? strerror((int)os_error) : "nobody listens there";
+		}
 	} else {
 		a.status = (int)status;
 		if (!call->line && call->text) {
@@ -454,6 +459,7 @@ static int call_set_up(struct http_call *call, const struct http_request *r)
 		/* Not one that was made without these. */
 		curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, 1L);
 	}
+	call->unix_socket = r->unix_socket;
 	if (r->unix_socket)
 		curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, r->unix_socket);
 	code = set_tls(call, r);
@@ -528,6 +534,15 @@ static void on_waited(const struct http_answer *a, void *data)
 		w->error = json_parse(a->body, a->length, &w->json, &w->err);
 }
 
+/* The host of a socket's URL means nothing. */
+static const char *shown_url(const struct http_request *r)
+{
+	const char *host = r->unix_socket ? strstr(r->url, "://") : NULL;
+	const char *path = host ? strchr(host + 3, '/') : NULL;
+
+	return path ? path : r->url;
+}
+
 int http_wait(struct http_client *c, const struct http_request *r, int *ret_status,
 	cJSON **ret_json, struct err **err)
 {
@@ -560,7 +575,7 @@ int http_wait(struct http_client *c, const struct http_request *r, int *ret_stat
 	if (w.status >= 400)
 		return error_from_json(w.status, json, err);
 	if (w.error)
-		return err_set(err, w.error, "%s %s: %s", r->method, r->url,
+		return err_set(err, w.error, "%s %s: %s", r->method, shown_url(r),
 			text ? text : err_text(cause));
 	if (ret_json)
 		*ret_json = steal_ptr(json);

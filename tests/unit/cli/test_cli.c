@@ -180,7 +180,7 @@ Test(cli, exit_codes)
 		_cleanup_err_ struct err *err = NULL;
 
 		err_set(&err, all[i].code, "of a test");
-		cr_assert_eq(cli_fail(err), all[i].exit, "%d", all[i].code);
+		cr_assert_eq(cli_fail(err), (int)all[i].exit, "%d", all[i].code);
 	}
 }
 

@@ -155,7 +155,7 @@ Test(file_gate, holds_reads_of_the_namespace_alone)
 	file_gate_counts(g, &c);
 	cr_expect_eq(c.delayed, 1);
 	cr_expect_eq(c.operations[DISK_READ], 1);
-	cr_expect_eq(c.bytes, sysconf(_SC_PAGESIZE), "the kernel tells whole pages: %lu", c.bytes);
+	cr_expect_eq(c.bytes, (uint64_t)sysconf(_SC_PAGESIZE), "the kernel tells whole pages: %lu", c.bytes);
 	file_gate_free(g);
 	cr_expect_lt(ask('o'), 50, "freed");
 	child_end(pid);

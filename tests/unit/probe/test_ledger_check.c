@@ -53,6 +53,25 @@ Test(ledger_check, counts_each_kind)
 	cr_assert_eq(r->ledger.lost_keys[1].client, 1);
 }
 
+Test(ledger_check, counts_attempts_alone)
+{
+	_cleanup_(run_record_freep) struct run_record *r = record_new(2);
+
+	r->clients[1].kind = PROBE_READER;
+	add(r, 0, 1, OUTCOME_OK);
+	add(r, 0, 2, OUTCOME_FAIL);
+	add(r, 0, 3, OUTCOME_UNKNOWN);
+	add(r, 1, 1, OUTCOME_OK);
+	for (int again = 0; again < 2; again++) {
+		ledger_count(r);
+		cr_expect_eq(r->ledger.attempted, 3);
+		cr_expect_eq(r->ledger.ok, 1);
+		cr_expect_eq(r->ledger.failed, 1);
+		cr_expect_eq(r->ledger.unknown, 1);
+		cr_expect_not(r->ledger.done);
+	}
+}
+
 Test(ledger_check, same_row_twice_is_unexpected)
 {
 	_cleanup_(run_record_freep) struct run_record *r = record_new(1);

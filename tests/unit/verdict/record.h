@@ -36,6 +36,7 @@ static inline struct run_record *record_new(void)
 	r->manager_interval_ns = 100 * NS_PER_MS;
 	r->lag_limit_bytes = 1 << 20;
 	r->ledger.done = true;
+	r->ledger.attempted = r->ledger.ok = 1000;
 	r->instances = calloc(N_TEST_INSTANCES, sizeof(*r->instances));
 	for (size_t i = 0; i < N_TEST_INSTANCES; i++)
 		r->instances[r->n_instances++] = (struct run_instance){

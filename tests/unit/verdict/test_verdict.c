@@ -614,6 +614,14 @@ Test(verdict, loss_fails_whatever_the_drill_says)
 	cr_assert_not(x->results[0].passed);
 	cr_assert_eq(strv_length(x->reasons), 1);
 	cr_assert(has_reason(x, "the ledger could not be checked: connection refused"));
+
+	RECORD(u, failover());
+	u->ledger.ok = 0;
+	expect(u, "lostCommits", "max", "0");
+	VERDICT(y, u);
+	cr_assert_not(y->results[0].passed, "nothing was acknowledged, so nothing was shown");
+	cr_assert_eq(y->verdict, VERDICT_FAILED);
+	cr_assert(has_reason(y, "lostCommits: not measured"));
 }
 
 Test(verdict, a_fault_that_hit_nothing_fails)
