@@ -1,0 +1,169 @@
+"""What the overlays and the Helm chart render: the same objects, each as its overlay says. Needs no cluster, but kubectl (its
+kustomize), Go with sprig for the chart, and jsonschema."""
+import copy
+import glob
+import json
+import os
+import subprocess
+import sys
+
+import yaml
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "system"))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import lab      # noqa: E402
+import suite    # noqa: E402
+
+TOP = lab.TOP
+MANIFESTS = os.path.join(TOP, "manifests")
+CHART = os.path.join(MANIFESTS, "helm", "pgjolt")
+SAME = {    # overlay: the chart's values for it
+    "standard": {},
+    "minimal": {"authorize": "certificate"},
+    "cert-manager": {"certificates": "cert-manager"},
+    "openshift": {"openshift": True},
+    "podmonitor": {"podMonitor": True},
+    "tun-privileged": {"tun": "privileged"},
+    "no-tun": {"tun": "none"},
+}
+
+
+def objects(text):
+    """By kind, namespace and name; what is null is not there."""
+    def clean(value):
+        if isinstance(value, dict):
+            return {k: clean(v) for k, v in value.items() if v is not None}
+        return [clean(v) for v in value] if isinstance(value, list) else value
+    found = {}
+    for o in yaml.safe_load_all(text):
+        if not o:
+            continue
+        key = (o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"])
+        assert key not in found, f"{key} is there twice"
+        found[key] = clean(o)
+    return found
+
+
+class World:
+    def __init__(self):
+        self.kubectl = lab.kubectl_program()
+        self.folder = os.path.join(TOP, "build", "kube")
+        os.makedirs(self.folder, exist_ok=True)
+        self.render = os.path.join(self.folder, "render")
+        subprocess.run(["go", "build", "-o", self.render, os.path.join(TOP, "tests", "kube", "helm", "render.go")],
+                       check=True, timeout=300, env={
+                           "PATH": os.environ["PATH"], "GO111MODULE": "off", "GOPATH": "/usr/share/gocode",
+                           "GOCACHE": os.path.join(self.folder, "go"), "HOME": self.folder, "CGO_ENABLED": "0"})
+        self.agent = self
+
+    def log(self):
+        return ""
+
+    def kustomize(self, path):
+        return objects(subprocess.run([self.kubectl, "kustomize", os.path.join(MANIFESTS, path)], check=True,
+                                      capture_output=True, text=True, timeout=60).stdout)
+
+    def helm(self, values):
+        over = os.path.join(self.folder, "values.json")
+        with open(over, "w", encoding="utf-8") as f:
+            json.dump(values, f)
+        return objects(subprocess.run([self.render, CHART, "pgjolt", over], check=True, capture_output=True,
+                                      text=True, timeout=60).stdout)
+
+    def remove(self):
+        pass
+
+
+def agent_of(rendered):
+    spec = rendered["DaemonSet", "pgjolt", "pgjolt-agent"]["spec"]["template"]["spec"]
+    return spec, spec["containers"][0]
+
+
+def test_chart_renders_what_overlays_render(world):
+    assert sorted(SAME) == sorted(os.listdir(os.path.join(MANIFESTS, "overlays")))
+    for overlay, values in SAME.items():
+        one, other = world.kustomize(f"overlays/{overlay}"), world.helm(values)
+        one.pop(("Namespace", None, "pgjolt"))      # the chart's user makes it
+        assert sorted(map(str, one)) == sorted(map(str, other)), overlay
+        for key, o in one.items():
+            assert o == other[key], f"{overlay}: {key}\n{json.dumps(o, indent=1)}\n{json.dumps(other[key], indent=1)}"
+
+
+def test_agent_asks_for_no_more_than_it_says(world):
+    spec, agent = agent_of(world.kustomize("overlays/standard"))
+    security = agent["securityContext"]
+    assert security["privileged"] is False and security["readOnlyRootFilesystem"] is True
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert security["capabilities"]["drop"] == ["ALL"]
+    assert spec["hostPID"] is True and not spec.get("hostNetwork") and not spec.get("hostIPC")
+    told = open(os.path.join(TOP, "docs", "security.md"), encoding="utf-8").read()
+    for capability in security["capabilities"]["add"]:
+        assert f"`{capability}`" in told, f"docs/security.md does not tell what {capability} is for"
+    scc = world.kustomize("overlays/openshift")["SecurityContextConstraints", None, "pgjolt-agent"]
+    assert scc["allowedCapabilities"] == security["capabilities"]["add"]
+    assert spec["terminationGracePeriodSeconds"] >= 30 and spec["tolerations"] == [{"operator": "Exists"}]
+
+
+def test_minimal_has_no_way_to_the_api_server(world):
+    rendered = world.kustomize("overlays/minimal")
+    spec, agent = agent_of(rendered)
+    assert spec["automountServiceAccountToken"] is False
+    assert not [a for a in agent["args"] if "authorize" in a]
+    assert not [k for k in rendered if k[0].endswith("Binding") and "agent" in k[2]]
+
+
+def test_no_tun_leaves_the_device_out(world):
+    spec, agent = agent_of(world.kustomize("overlays/no-tun"))
+    assert "tun" not in [v["name"] for v in spec["volumes"]]
+    assert "tun" not in [m["name"] for m in agent["volumeMounts"]]
+
+
+def test_schema(world):
+    import jsonschema   # pylint: disable=import-outside-toplevel
+    schema = json.load(open(os.path.join(CHART, "values.schema.json"), encoding="utf-8"))
+    values = yaml.safe_load(open(os.path.join(CHART, "values.yaml"), encoding="utf-8"))
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.validate(values, schema)
+    for name in values:
+        assert name in schema["properties"], name
+    for over in SAME.values():
+        jsonschema.validate({**values, **over}, schema)
+    for wrong in ({"tun": "yes"}, {"authorise": "kubernetes"}, {"podMonitor": "true"}, {"image": {"tag": "1"}},
+                  {"agent": {"options": ["max-duration"]}}):
+        try:
+            jsonschema.validate({**copy.deepcopy(values), **wrong}, schema)
+        except jsonschema.ValidationError:
+            continue
+        raise AssertionError(f"{wrong} is taken")
+
+
+def test_chart_takes_values(world):
+    rendered = world.helm({"image": {"repository": "images.example/pgjolt", "tag": "7"}, "networkPolicy": False,
+                           "imagePullSecrets": [{"name": "pull"}], "agent": {"options": ["--max-duration=5m"]}})
+    spec, agent = agent_of(rendered)
+    assert agent["image"] == "images.example/pgjolt:7" and agent["args"][-1] == "--max-duration=5m"
+    assert spec["imagePullSecrets"] == [{"name": "pull"}]
+    assert not [k for k in rendered if k[0] == "NetworkPolicy"]
+
+
+def test_versions_agree(world):
+    chart = yaml.safe_load(open(os.path.join(CHART, "Chart.yaml"), encoding="utf-8"))
+    assert chart["appVersion"] == lab.version() and chart["version"] == lab.version()
+    _, agent = agent_of(world.kustomize("overlays/standard"))
+    assert agent["image"] == f"pgjolt:{lab.version()}"
+
+
+def test_examples_are_whole(world):
+    accounts = {k[2] for k in world.kustomize("overlays/standard") if k[0] == "ServiceAccount"}
+    paths = glob.glob(os.path.join(MANIFESTS, "examples", "*.yaml"))
+    assert paths
+    for path in paths:
+        for key, o in objects(open(path, encoding="utf-8").read()).items():
+            spec = o.get("spec", {})
+            spec = spec.get("jobTemplate", {}).get("spec", spec)
+            pod = spec.get("template", {}).get("spec")
+            assert not pod or pod["serviceAccountName"] in accounts, (path, key)
+
+
+if __name__ == "__main__":
+    suite.main(globals(), World, needs={"Go (tools/deps kube)": lab.has("go"), "kubectl": lab.kubectl_program()})
