@@ -172,7 +172,8 @@ static int peer_text_check(const char *text, struct err **err)
 	r = peer_parse(text, &p, err);
 	if (r == 0)
 		return 0;
-	if (strpbrk(text, "=[,") || peer_name_parse(text, &name, &low, &high, NULL) < 0)
+	if ((strpbrk(text, "=[,") && strncmp(text, "pods:", 5) != 0) ||
+		peer_name_parse(text, &name, &low, &high, NULL) < 0)
 		return r;
 	if (err) {
 		err_free(*err);

@@ -244,17 +244,51 @@ int peer_list_parse(char *const *texts, struct peer_list *ret, struct err **err)
 	return 0;
 }
 
+/* "service:", "pods:", "node:"; 0: none of them. */
+static size_t kind_length(const char *text)
+{
+	static const char *const kinds[] = {"service:", "pods:", "node:"};
+
+	for (size_t i = 0; i < ELEMENTS(kinds); i++)
+		if (strncmp(text, kinds[i], strlen(kinds[i])) == 0)
+			return strlen(kinds[i]);
+	return 0;
+}
+
+/* A name with a kind, ports cut off; 0: it is malformed. A selector (kubernetes.io, "Labels and
+ * Selectors") has signs of its own, and at most the namespace's colon. */
+static size_t kind_name_length(const char *text, size_t kind)
+{
+	const char *allowed = text[0] == 'p' ? ".-_/=!,() :" : ".-_/";
+	const char *ports = strrchr(text, ':') + 1;
+	size_t length = strlen(text), colons = 0;
+
+	if ((size_t)(ports - text) > kind && *ports && !ports[strspn(ports, "0123456789-")])
+		length = (size_t)(ports - text) - 1;
+	for (size_t i = kind; i < length; i++) {
+		if (!isalnum((unsigned char)text[i]) && !strchr(allowed, text[i]))
+			return 0;
+		colons += text[i] == ':';
+	}
+	return length > kind && length <= PEER_TEXT_MAX && colons <= 1 &&
+			       (isalnum((unsigned char)text[kind]) || text[kind] == '!') ?
+		       length :
+		       0;
+}
+
 int peer_name_parse(const char *text, char **ret_name, uint16_t *ret_low, uint16_t *ret_high,
 	struct err **err)
 {
-	size_t length = strcspn(text, ":");
+	size_t kind = kind_length(text);
+	size_t length = kind ? kind_name_length(text, kind) : strcspn(text, ":");
 	uint16_t low = 0, high = UINT16_MAX;
 	_cleanup_free_ char *name = NULL;
 	bool ok, letter = false;
 	int r;
 
-	ok = length > 0 && length <= PEER_LABEL_MAX && isalnum((unsigned char)*text);
-	for (size_t i = 0; ok && i < length; i++) {
+	ok = length > 0 && (kind || length <= PEER_LABEL_MAX) && isalnum((unsigned char)*text);
+	letter = kind > 0;
+	for (size_t i = 0; ok && !kind && i < length; i++) {
 		ok = is_label_char(text[i]);
 		letter = letter || isalpha((unsigned char)text[i]);
 	}

@@ -33,7 +33,9 @@ int peer_parse(const char *text, struct peer *ret, struct err **err);
 /* "5432" or "8000-8010"; 1..65535, low <= high. */
 int port_range_parse(const char *text, uint16_t *ret_low, uint16_t *ret_high, struct err **err);
 /* The coordinator's names: "replicas", "dcs:2379", "lab/pg2", "all"; [a-z0-9][A-Za-z0-9.-_/]* with a
- * letter, and ports. -EINVAL for what is no name (an address, say). Caller frees *ret_name. */
+ * letter, and ports. Also "service:NAMESPACE/NAME", "pods:[NAMESPACE:]SELECTOR", "node:NAME", each with
+ * ":PORTS" behind, if any; these keep their kind. -EINVAL for what is no name (an address, say). Caller
+ * frees *ret_name. */
 int peer_name_parse(const char *text, char **ret_name, uint16_t *ret_low, uint16_t *ret_high,
 	struct err **err);
 /* Caller frees. Parses back to the same peer. */

@@ -30,7 +30,7 @@ static void say(struct plan *p, unsigned depth, const char *fmt, ...)
 static int plan_target(struct plan *p, const struct step *s, const struct target *t, unsigned depth,
 	cJSON *out, struct err **err)
 {
-	_cleanup_strv_ char **names = NULL, **peers = NULL;
+	_cleanup_strv_ char **names = NULL, **peers = NULL, **notes = NULL;
 	const char *key = s->fault->peers_param;
 	cJSON *item = json_object();
 	int r = 0;
@@ -42,16 +42,19 @@ static int plan_target(struct plan *p, const struct step *s, const struct target
 	if (key && json_get(s->params, key)) {
 		r = json_to_strv(json_get(s->params, key), &names, err);
 		if (r >= 0)
-			r = peers_resolve(&p->run.cluster, t, names, &peers, err);
+			r = peers_resolve_noted(&p->run.cluster, t, names, &peers, &notes, err);
 		if (r < 0)
 			return err_wrap(err, r, "%s:%u:%u", p->run.drill->file, s->place.line,
 				s->place.column);
 		json_add_strv(item, "peers", peers);
+		json_add_strv(item, "notes", notes);
 	}
 	say(p, depth, "on %s (%s, pid %d, node %s)", t->info->name, role_to_string(t->info->role),
 		(int)t->info->pid, t->info->node ? t->info->node : "-");
 	for (size_t i = 0; peers && peers[i]; i++)
 		say(p, depth + 1, "peer %s", peers[i]);
+	for (size_t i = 0; notes && notes[i]; i++)
+		say(p, depth + 1, "note: %s", notes[i]);
 	return 0;
 }
 

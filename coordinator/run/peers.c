@@ -1,27 +1,20 @@
-#include "run/peers.h"
+#include "run/peers_internal.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "core/peer.h"
 
-struct resolving {
-	const struct cluster *cluster;
-	const struct target *target;
-	const char *label;
-	uint16_t port_low, port_high;	/* 0, 0: any */
-	char **out;
-};
-
-static void add_address(struct resolving *w, const char *address)
+void resolving_address(struct resolving *w, const char *address)
 {
 	bool v6 = strchr(address, ':') != NULL;
 	char ports[16] = "";
-	char *text = NULL;
+	_cleanup_free_ char *text = NULL;
 
 	if (w->port_low && w->port_low == w->port_high)
 		snprintf(ports, sizeof(ports), ":%u", w->port_low);
@@ -29,43 +22,87 @@ static void add_address(struct resolving *w, const char *address)
 		snprintf(ports, sizeof(ports), ":%u-%u", w->port_low, w->port_high);
 	if (asprintf(&text, v6 ? "%s=[%s]%s" : "%s=%s%s", w->label, address, ports) < 0)
 		abort();
-	strv_push(&w->out, text);
+	if (!strv_contains(w->out, text))
+		strv_push(&w->out, steal_ptr(text));
 }
 
-static void add_instance(struct resolving *w, const struct instance_info *i)
+void resolving_address_ports(struct resolving *w, const char *address, uint16_t low, uint16_t high)
 {
-	for (size_t k = 0; i->addresses && i->addresses[k]; k++)
-		add_address(w, i->addresses[k]);
+	bool asked = w->port_low != 0;
+
+	if (!asked && !(low == 0 && high == UINT16_MAX)) {
+		w->port_low = low;
+		w->port_high = high;
+	}
+	resolving_address(w, address);
+	if (!asked)
+		w->port_low = w->port_high = 0;
+}
+
+void resolving_note(struct resolving *w, const char *fmt, ...)
+{
+	char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		abort();
+	va_end(ap);
+	if (w->notes && !strv_contains(*w->notes, text))
+		strv_push(w->notes, text);
+	else
+		free(text);
+}
+
+static int add_instance(struct resolving *w, const struct instance_info *i, struct err **err)
+{
+	/* What the agent sees of one on its node's network is the loopback alone. */
+	if (resolving_kube(w) && i->host_network && i->namespace && i->pod)
+		return peers_add_pod(w, i->namespace, i->pod, err);
+	for (size_t k = 0; i->addresses && i->addresses[k]; k++) {
+		resolving_address(w, i->addresses[k]);
+		strv_push(&w->addresses, strdup(i->addresses[k]));
+	}
+	return 0;
+}
+
+/* With the Services in front of them. */
+static int add_members_services(struct resolving *w, struct err **err)
+{
+	if (!resolving_kube(w) || !w->addresses)
+		return 0;
+	return peers_add_services(w, resolving_namespace(w), true, err);
 }
 
 static int add_primary(struct resolving *w, struct err **err)
 {
 	const struct target *primary = cluster_primary(w->cluster);
+	int r;
 
 	if (!primary)
 		return err_set(err, -EINVAL, "peer \"primary\": the cluster has none now");
 	if (primary == w->target)
 		return err_set(err, -EINVAL, "peer \"primary\": that is the target itself (%s)",
 			w->target->info->name);
-	add_instance(w, primary->info);
-	return 0;
+	r = add_instance(w, primary->info, err);
+	return r < 0 ? r : add_members_services(w, err);
 }
 
 static int add_others(struct resolving *w, bool replicas_only, struct err **err)
 {
-	(void)err;
 	const struct target *primary = cluster_primary(w->cluster);
+	int r = 0;
 
-	for (size_t i = 0; i < w->cluster->targets.count; i++) {
+	for (size_t i = 0; r >= 0 && i < w->cluster->targets.count; i++) {
 		const struct target *t = &w->cluster->targets.items[i];
 
 		if (strcmp(t->info->name, w->target->info->name) == 0)
 			continue;
 		if (replicas_only && primary && strcmp(t->info->name, primary->info->name) == 0)
 			continue;
-		add_instance(w, t->info);
+		r = add_instance(w, t->info, err);
 	}
-	return 0;
+	return r < 0 ? r : add_members_services(w, err);
 }
 
 static int add_replicas(struct resolving *w, struct err **err)
@@ -78,7 +115,7 @@ static int add_instances(struct resolving *w, struct err **err)
 	return add_others(w, false, err);
 }
 
-static void add_everybody(struct resolving *w, uint16_t port)
+void resolving_everybody(struct resolving *w, uint16_t port)
 {
 	char *text = NULL;
 	uint16_t low = w->port_low ? w->port_low : port, high = w->port_low ? w->port_high : port;
@@ -108,20 +145,13 @@ static int add_dcs(struct resolving *w, struct err **err)
 		if (r < 0)
 			return err_wrap(err, r, "peer \"dcs\"");
 		if (!p.family) {
-			add_everybody(w, p.port_low == p.port_high ? p.port_low : 0);
+			resolving_everybody(w, p.port_low == p.port_high ? p.port_low : 0);
 			peer_done(&p);
 			continue;
 		}
 		inet_ntop(p.family, p.address, text, sizeof(text));
 		/* The store alone, not all that its host serves, unless ports were asked for. */
-		if (!w->port_low && !(p.port_low == 0 && p.port_high == 65535)) {
-			w->port_low = p.port_low;
-			w->port_high = p.port_high;
-			add_address(w, text);
-			w->port_low = w->port_high = 0;
-		} else {
-			add_address(w, text);
-		}
+		resolving_address_ports(w, text, p.port_low, p.port_high);
 		peer_done(&p);
 	}
 	return 0;
@@ -131,24 +161,29 @@ static int add_apiserver(struct resolving *w, struct err **err)
 {
 	const char *host = getenv("KUBERNETES_SERVICE_HOST");
 
+	if (resolving_kube(w) && peers_add_apiserver(w, NULL) >= 0)
+		return 0;
 	if (!host)
 		return err_set(err, -EINVAL,
 			"peer \"apiserver\": no Kubernetes here (KUBERNETES_SERVICE_HOST is not set)");
-	add_address(w, host);
+	resolving_address(w, host);
 	return 0;
 }
 
 static int add_dns(struct resolving *w, struct err **err)
 {
-	(void)err;
-	add_everybody(w, 53);
+	int r = resolving_kube(w) ? peers_add_dns(w, err) : -ENOENT;
+
+	if (r != -ENOENT)
+		return r;
+	resolving_everybody(w, 53);
 	return 0;
 }
 
 static int add_all(struct resolving *w, struct err **err)
 {
 	(void)err;
-	add_everybody(w, 0);
+	resolving_everybody(w, 0);
 	return 0;
 }
 
@@ -172,7 +207,7 @@ static int add_clients(struct resolving *w, struct err **err)
 			getsockname(fd, (struct sockaddr *)&own, &length) == 0 &&
 			getnameinfo((struct sockaddr *)&own, length, text, sizeof(text), NULL, 0,
 				NI_NUMERICHOST) == 0)
-			add_address(w, text);
+			resolving_address(w, text);
 		freeaddrinfo(to);
 	}
 	if (!w->out)
@@ -187,13 +222,16 @@ static const struct {
 } names_known[] = {
 	{"primary", add_primary},   {"replicas", add_replicas}, {"instances", add_instances},
 	{"dcs", add_dcs},	    {"apiserver", add_apiserver}, {"dns", add_dns},
-	{"clients", add_clients},   {"all", add_all},
+	{"clients", add_clients},   {"all", add_all},	    {"operator", peers_add_operator},
 };
 
 static int resolve_name(struct resolving *w, const char *name, struct err **err)
 {
 	const struct target *t;
+	int r;
 
+	if (strchr(name, ':'))
+		return peers_add_kind(w, err);
 	for (size_t i = 0; i < ELEMENTS(names_known); i++)
 		if (strcmp(names_known[i].name, name) == 0)
 			return names_known[i].add(w, err);
@@ -202,18 +240,19 @@ static int resolve_name(struct resolving *w, const char *name, struct err **err)
 	if (!strchr(name, '/'))
 		return err_set(err, -EINVAL,
 			"peer \"%s\": not an address, an instance (CLUSTER/MEMBER) or one of primary, "
-			"replicas, instances, dcs, apiserver, dns, clients, all",
+			"replicas, instances, dcs, apiserver, operator, dns, clients, all, "
+			"service:NAMESPACE/NAME, pods:[NAMESPACE:]SELECTOR, node:NAME",
 			name);
 	if (strcmp(t->info->name, w->target->info->name) == 0)
 		return err_set(err, -EINVAL, "peer \"%s\": that is the target itself", name);
-	add_instance(w, t->info);
-	return 0;
+	r = add_instance(w, t->info, err);
+	return r < 0 ? r : add_members_services(w, err);
 }
 
 static int resolve_one(const struct cluster *c, const struct target *target, const char *text,
-	char ***out, struct err **err)
+	char ***out, char ***notes, struct err **err)
 {
-	struct resolving w = {.cluster = c, .target = target};
+	struct resolving w = {.cluster = c, .target = target, .notes = notes};
 	_cleanup_free_ char *name = NULL;
 	struct peer p = {0};
 	int r;
@@ -228,7 +267,8 @@ static int resolve_one(const struct cluster *c, const struct target *target, con
 	}
 	if (w.port_low == 0 && w.port_high == 65535)
 		w.port_high = 0;
-	w.label = name;
+	w.name = name;
+	w.label = strdup(name);
 	r = resolve_name(&w, name, err);
 	if (r >= 0 && !w.out)
 		r = err_set(err, -EINVAL, "peer \"%s\" resolves to nothing: %s", name,
@@ -238,20 +278,30 @@ static int resolve_one(const struct cluster *c, const struct target *target, con
 	for (size_t i = 0; r >= 0 && w.out[i]; i++)
 		strv_push(out, strdup(w.out[i]));
 	strv_free(w.out);
+	strv_free(w.addresses);
+	free(w.label);
 	return r;
 }
 
-int peers_resolve(const struct cluster *c, const struct target *target, char *const *names,
-	char ***ret, struct err **err)
+int peers_resolve_noted(const struct cluster *c, const struct target *target, char *const *names,
+	char ***ret, char ***ret_notes, struct err **err)
 {
-	_cleanup_strv_ char **out = NULL;
+	_cleanup_strv_ char **out = NULL, **notes = NULL;
 
 	for (size_t i = 0; names && names[i]; i++) {
-		int r = resolve_one(c, target, names[i], &out, err);
+		int r = resolve_one(c, target, names[i], &out, &notes, err);
 
 		if (r < 0)
 			return r;
 	}
 	*ret = steal_ptr(out);
+	if (ret_notes)
+		*ret_notes = steal_ptr(notes);
 	return 0;
+}
+
+int peers_resolve(const struct cluster *c, const struct target *target, char *const *names,
+	char ***ret, struct err **err)
+{
+	return peers_resolve_noted(c, target, names, ret, NULL, err);
 }

@@ -126,10 +126,14 @@ Test(peer, list)
 
 Test(peer, names)
 {
-	static const char *const good[] = {"replicas", "dcs", "lab/pg2", "pg-1.default", "all", "7x"};
+	static const char *const good[] = {"replicas", "dcs", "lab/pg2", "pg-1.default", "all", "7x",
+		"service:db/main-rw", "node:ip-10-0-0-1.ec2", "node:12", "pods:app", "pods:a/b=c,d!=e",
+		"pods:ns:app in (a, b)", "pods:!gone"};
 	static const char *const bad[] = {
 		"", "10.0.0.1", "10.0.0.0/8", "fd00::1", "[fd00::1]", "-x", "/x", "a b", "a=b", ":80",
 		"dcs:", "dcs:0", "dcs:90-80", "dcs:80:90", "a,b", "\xff", "123",
+		"service:", "service:a,b", "node:a b", "node:/x", "pods:", "pods:a:b:c", "pods:a;b",
+		"pods:\xff", "pods:a:0", "what:x",
 	};
 	uint16_t low, high;
 
@@ -153,5 +157,12 @@ Test(peer, names)
 		cr_assert_eq(peer_name_parse("dcs:2379-2380", &name, &low, &high, NULL), 0);
 		cr_assert_str_eq(name, "dcs");
 		cr_assert(low == 2379 && high == 2380);
+	}
+	{
+		_cleanup_free_ char *name = NULL;
+
+		cr_assert_eq(peer_name_parse("pods:db:app=x:5432", &name, &low, &high, NULL), 0);
+		cr_assert_str_eq(name, "pods:db:app=x");
+		cr_assert(low == 5432 && high == 5432);
 	}
 }
