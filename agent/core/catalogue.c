@@ -14,6 +14,7 @@ static const struct fault_spec *const faults[] = {
 	&fault_net_partition,
 	&fault_net_shape,
 	&fault_dns,
+	&fault_tls_cert,
 	&fault_proc_kill,
 	&fault_proc_freeze,
 	&fault_conn_reset,

@@ -43,6 +43,7 @@ struct fault_spec {
 extern const struct fault_spec fault_net_partition;
 extern const struct fault_spec fault_net_shape;
 extern const struct fault_spec fault_dns;
+extern const struct fault_spec fault_tls_cert;
 extern const struct fault_spec fault_proc_kill;
 extern const struct fault_spec fault_proc_freeze;
 extern const struct fault_spec fault_conn_reset;

@@ -6,6 +6,7 @@
 extern const struct fault_driver driver_net_partition;
 extern const struct fault_driver driver_net_shape;
 extern const struct fault_driver driver_dns;
+extern const struct fault_driver driver_tls_cert;
 extern const struct fault_driver driver_proc_kill;
 extern const struct fault_driver driver_proc_freeze;
 extern const struct fault_driver driver_conn_reset;
@@ -23,6 +24,7 @@ static const struct fault_driver *const drivers[] = {
 	&driver_net_partition,
 	&driver_net_shape,
 	&driver_dns,
+	&driver_tls_cert,
 	&driver_proc_kill,
 	&driver_proc_freeze,
 	&driver_conn_reset,

@@ -2,9 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +12,7 @@
 #include "core/durable.h"
 #include "kernel/proc.h"
 #include "kernel/refusal.h"
+#include "kernel/thread.h"
 
 #ifndef SO_NETNS_COOKIE		/* include/uapi/asm-generic/socket.h */
 #define SO_NETNS_COOKIE 71
@@ -65,72 +64,40 @@ struct visit {
 	int netns_fd;
 	int (*call)(void *data, struct err **err);
 	void *data;
-	struct err **err;
-	int result;
 };
 
-static void *visit_thread(void *arg)
+static int enter_and_call(void *data, struct err **err)
 {
-	struct visit *v = arg;
+	struct visit *v = data;
 
 	if (setns(v->netns_fd, CLONE_NEWNET) < 0)
-		v->result = err_errno(v->err, errno,
-			"enter network namespace (needs CAP_SYS_ADMIN)");
-	else
-		v->result = v->call(v->data, v->err);
-	return NULL;
-}
-
-/* The agent's signals are its loop's: a thread inherits the mask, so none lands in a foreign place. */
-static int thread_run(void *(*body)(void *data), void *data, struct err **err)
-{
-	sigset_t all, saved;
-	pthread_t thread;
-	int r;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
-	r = pthread_create(&thread, NULL, body, data);
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-	if (r != 0)
-		return err_errno(err, r, "start a thread for a network namespace");
-	pthread_join(thread, NULL);
-	return 0;
+		return err_errno(err, errno, "enter network namespace (needs CAP_SYS_ADMIN)");
+	return v->call(v->data, err);
 }
 
 int netns_run(int netns_fd, int (*call)(void *data, struct err **err), void *data,
 	struct err **err)
 {
-	struct visit v = {
-		.netns_fd = netns_fd,
-		.call = call,
-		.data = data,
-		.err = err,
-	};
-	int r = thread_run(visit_thread, &v, err);
+	struct visit v = {.netns_fd = netns_fd, .call = call, .data = data};
 
-	return r < 0 ? r : v.result;
+	return thread_run(enter_and_call, &v, err);
 }
 
-static void *new_thread(void *data)
+static int make_netns(void *data, struct err **err)
 {
 	int *fd = data;
 
 	if (unshare(CLONE_NEWNET) == 0)
 		*fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-	if (*fd < 0)
-		*fd = -errno;
-	return NULL;
+	return *fd < 0 ? kernel_refusal(err, errno, "make a network namespace") : 0;
 }
 
 int netns_new(int *ret_fd, struct err **err)
 {
-	int fd = -1, r = thread_run(new_thread, &fd, err);
+	int fd = -1, r = thread_run(make_netns, &fd, err);
 
 	if (r < 0)
 		return r;
-	if (fd < 0)
-		return kernel_refusal(err, fd, "make a network namespace");
 	*ret_fd = fd;
 	return 0;
 }

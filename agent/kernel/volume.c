@@ -2,20 +2,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 #include "core/cleanup.h"
-#include "kernel/proc.h"
-
-#define MOUNTINFO_MAX (4UL << 20)
+#include "kernel/mountinfo.h"
+#include "kernel/root.h"
 
 void volume_done(struct volume *v)
 {
@@ -25,81 +21,14 @@ void volume_done(struct volume *v)
 	*v = (struct volume){.dir_fd = -1};
 }
 
-static int open_folder(pid_t pid, const char *path, int *ret_fd, struct err **err)
-{
-	struct open_how how = {
-		.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
-		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
-	};
-	_cleanup_close_ int root = -1;
-	char link[64];
-	int fd;
-
-	snprintf(link, sizeof(link), "/proc/%d/root", (int)pid);
-	root = open(link, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (root < 0)
-		return err_errno(err, errno == ENOENT ? ESRCH : errno, "open %s", link);
-	fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
-	if (fd < 0)
-		return err_errno(err, errno, "open %s in the root of process %d", path, (int)pid);
-	*ret_fd = fd;
-	return 0;
-}
-
-static int mount_of(int fd, uint64_t *ret, struct err **err)
-{
-	_cleanup_free_ char *text = NULL;
-	const char *line;
-	char name[32];
-	size_t length;
-	int r;
-
-	snprintf(name, sizeof(name), "fdinfo/%d", fd);
-	r = proc_read_file(getpid(), name, 4096, &text, &length, err);
-	if (r < 0)
-		return r;
-	line = strstr(text, "mnt_id:");
-	if (!line || sscanf(line, "mnt_id: %" SCNu64, ret) != 1)
-		return err_set(err, EIO, "the kernel does not tell the mount of a folder");
-	return 0;
-}
-
-/* " - TYPE SOURCE OPTIONS" of the line that begins with the mount's number. */
-static int read_mount(pid_t pid, struct volume *v, struct err **err)
-{
-	_cleanup_free_ char *text = NULL;
-	char *line, *save = NULL;
-	size_t length;
-	int r;
-
-	r = proc_read_file(pid, "mountinfo", MOUNTINFO_MAX, &text, &length, err);
-	if (r < 0)
-		return r;
-	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		char type[64], source[256];
-		const char *tail;
-		uint64_t id;
-
-		if (sscanf(line, "%" SCNu64 " ", &id) != 1 || id != v->mount_id)
-			continue;
-		tail = strstr(line, " - ");
-		if (!tail || sscanf(tail, " - %63s %255s", type, source) != 2)
-			break;
-		v->type = strdup(type);
-		v->source = strdup(source);
-		return v->type && v->source ? 0 : err_errno(err, ENOMEM, "look at a mount");
-	}
-	return err_set(err, EIO, "mount %" PRIu64 " is not among those of process %d", v->mount_id,
-		(int)pid);
-}
-
 int volume_open(pid_t pid, const char *path, struct volume *ret, struct err **err)
 {
 	_cleanup_(volume_done) struct volume v = {.dir_fd = -1};
+	_cleanup_(mount_entry_done) struct mount_entry mount = {0};
 	struct stat st;
 	int r;
 
-	r = open_folder(pid, path, &v.dir_fd, err);
+	r = root_open(pid, path, O_RDONLY | O_DIRECTORY, &v.dir_fd, err);
 	if (r < 0)
 		return r;
 	if (fstat(v.dir_fd, &st) < 0)
@@ -107,9 +36,11 @@ int volume_open(pid_t pid, const char *path, struct volume *ret, struct err **er
 	v.dev = st.st_dev;
 	r = mount_of(v.dir_fd, &v.mount_id, err);
 	if (r >= 0)
-		r = read_mount(pid, &v, err);
+		r = mount_find(pid, v.mount_id, &mount, err);
 	if (r < 0)
 		return r;
+	v.type = steal_ptr(mount.type);
+	v.source = steal_ptr(mount.source);
 	*ret = v;
 	v = (struct volume){.dir_fd = -1};
 	return 0;

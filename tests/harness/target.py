@@ -10,6 +10,7 @@ import ctypes
 import glob
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -18,6 +19,7 @@ import threading
 import time
 
 from harness.agent import TIME_SCALE, wait_until
+from harness.certificates import Authority
 from harness.vdso import is_pristine
 
 CLONE_NEWNET = 0x40000000
@@ -96,10 +98,13 @@ def socket_in(netns, kind=socket.SOCK_STREAM):
 
 class Target:
     """disk: PGDATA is a file system of its own, of so many MiB, on a loop device (PGJOLT_PREPARED_DATA: the
-    one that this lies on)."""
+    one that this lies on). tls: it has a certificate (server.crt). settings, hba: more lines of its
+    configuration, hba before the others."""
 
-    def __init__(self, folder, label, disk=0):
+    def __init__(self, folder, label, disk=0, tls=False, settings="", hba=""):
         self.disk = disk
+        self.tls = tls
+        self.settings, self.hba = settings, hba
         self.folder = folder
         self.cluster = f"pj{label}{os.getpid()}"
         self.name = f"{self.cluster}/pg1"
@@ -130,10 +135,22 @@ class Target:
             if self.disk:
                 self.mount(data)
             make_data(data)
+        if self.tls:
+            authority = Authority(os.path.join(self.folder, "ca"))
+            authority.make("server", "pg1")
+            for name in ("server.crt", "server.key"):
+                shutil.move(authority.path(name), data)
+                shutil.chown(os.path.join(data, name), "postgres", "postgres")
+            self.settings += "ssl = on\n"
         with open(f"{data}/postgresql.auto.conf", "a") as f:
             f.write(f"cluster_name = '{self.cluster}'\nlisten_addresses = '*'\n"
                     f"unix_socket_directories = '{self.folder}'\nfsync = off\n"
-                    "shared_buffers = 16MB\nmax_wal_senders = 0\nwal_level = minimal\n")
+                    f"shared_buffers = 16MB\nmax_wal_senders = 0\nwal_level = minimal\n{self.settings}")
+        if self.hba:
+            with open(f"{data}/pg_hba.conf", "r+") as f:
+                lines = f.read()
+                f.seek(0)
+                f.write(self.hba + lines)
         for ns in (self.netns, self.client_netns):
             run("ip", "netns", "add", ns)
             run("ip", "-n", ns, "link", "set", "lo", "up")
