@@ -135,11 +135,32 @@ static bool is_fixed_word(const char *s)
 	return strcmp(s, "backend") == 0 || strcmp(s, "postmaster") == 0;
 }
 
+/* Several kinds by one word, and a kind by the word that its settings have. */
+static const struct {
+	const char *word, *kinds;
+} groups[] = {
+	{"autovacuum", "autovacuum "},
+	{"bgwriter", "background writer"},
+	{"logical replication", "logical replication "},
+};
+
+/* What the kinds of a group begin with; NULL: no such group. */
+static const char *group_of(const char *pattern)
+{
+	for (size_t i = 0; i < ELEMENTS(groups); i++)
+		if (strcmp(pattern, groups[i].word) == 0)
+			return groups[i].kinds;
+	return NULL;
+}
+
 /* A fixed word matches processes of that kind alone, not a client whose name begins like it. */
 static bool pattern_matches(const char *pattern, const char *kind, const char *rest)
 {
+	const char *group = group_of(pattern);
 	size_t n = strlen(pattern);
 
+	if (group)
+		return strncmp(kind, group, strlen(group)) == 0;
 	if (strcmp(pattern, kind) == 0)
 		return true;
 	if (!rest || is_fixed_word(pattern))

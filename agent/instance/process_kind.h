@@ -19,6 +19,7 @@ const char *process_title_rest(const char *title, const char *cluster);
 bool process_title_cluster(const char *title, char **ret);
 
 /* Does a process of this title match one of the patterns? A pattern is a kind
- * (instance_process_kind()), or what the title starts with after the cluster's name ("alice app":
+ * (instance_process_kind()), a group of kinds (autovacuum, logical replication; bgwriter for the
+ * background writer), or what the title starts with after the cluster's name ("alice app":
  * whole words), or a glob of all of that (fnmatch(3): "* idle in transaction"). */
 bool process_title_matches(const char *title, const char *cluster, char *const *patterns);

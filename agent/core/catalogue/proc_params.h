@@ -9,10 +9,10 @@ int proc_params_check(const struct params *p, bool named, const char *choice, st
 #define PROC_NAMED_PARAMS(choice)                                                               \
 	{.name = "titles", .type = PARAM_TEXTS,                                                 \
 		.help = "With " choice ": what PostgreSQL calls its processes: walsender, "     \
-			"walreceiver, checkpointer, walwriter, background writer, autovacuum "  \
-			"launcher, autovacuum worker, startup, archiver, logical replication "  \
-			"launcher, logical replication apply worker; backend for every "        \
-			"client's session, postmaster. Other text matches a title from its "    \
+			"walreceiver, checkpointer, walwriter, bgwriter, autovacuum (or one "   \
+			"kind: autovacuum launcher), startup, archiver, logical replication "   \
+			"(or logical replication apply worker); backend for every client's "    \
+			"session, postmaster. Other text matches a title from its "    \
 			"start in whole words (alice app), or as a glob (* idle in "            \
 			"transaction)."},                                                       \
 	{.name = "application", .type = PARAM_TEXTS,                                            \

@@ -89,5 +89,15 @@ Test(process_kind, patterns)
 	cr_expect(matches("postgres: lab: walsender r 10.0.0.2(1) streaming 0/1", "walsender r"));
 	cr_expect(matches("/bin/postgres -D /data", "postmaster"));
 	cr_expect_not(matches("/bin/postgres -D /data", "*"));
+	cr_expect(matches("postgres: lab: autovacuum launcher", "autovacuum"));
+	cr_expect(matches("postgres: lab: autovacuum worker app", "autovacuum"));
+	cr_expect(matches("postgres: lab: autovacuum worker app", "autovacuum worker"));
+	cr_expect_not(matches("postgres: lab: autovacuum worker app", "autovacuum launcher"));
+	cr_expect_not(matches("postgres: lab: autovacuum app [local] idle", "autovacuum"));
+	cr_expect(matches("postgres: lab: background writer", "bgwriter"));
+	cr_expect_not(matches("postgres: lab: bgwriter app [local] idle", "bgwriter"));
+	cr_expect(matches("postgres: lab: logical replication launcher", "logical replication"));
+	cr_expect(matches("postgres: lab: logical replication apply worker for subscription 16389",
+		"logical replication"));
 	cr_expect_not(matches("sh -c true", "*"));
 }
