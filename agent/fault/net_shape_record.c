@@ -63,7 +63,7 @@ int detour_position_take(enum net_hook hook, const struct net_target *target, ui
 	struct err **err)
 {
 	_cleanup_free_ struct link_info *links = NULL;
-	uint32_t highest = 0, position;
+	uint32_t highest = 0, position = 0;
 	size_t count = 0;
 	int r = link_list(target->netns_fd, &links, &count, err);
 

@@ -109,7 +109,7 @@ int net_position_take(uint32_t *ret, struct err **err)
 
 int net_position_take_above(uint32_t highest, uint32_t *ret, struct err **err)
 {
-	uint32_t position;
+	uint32_t position = 0;
 	int r = net_position_take(&position, err);
 
 	while (r == 0 && position <= highest) {

@@ -155,7 +155,7 @@ int netns_cookie(int netns_fd, uint64_t *ret, struct err **err)
 /* Takes fd. */
 static bool is_wanted(int fd, uint64_t inode, int *ret_fd)
 {
-	uint64_t found;
+	uint64_t found = 0;
 
 	if (fd < 0)
 		return false;
