@@ -8,6 +8,7 @@
 #include "core/clock.h"
 
 #define FIRST_LIST_NS (5 * NS_PER_S)
+#define REPEAT_NS     (30 * NS_PER_S)
 
 /* ---- telling ---- */
 
@@ -130,10 +131,35 @@ static bool concerns_us(const struct kube_manager *m, const cJSON *event)
 	return m->kind && strcmp(kind, m->kind) == 0 && strcmp(name, m->name) == 0;
 }
 
+/* A kubelet says once a second that a probe failed: the first time and each half a minute are enough. */
+static bool was_told(struct kube_manager *m, const char *object, const char *reason)
+{
+	uint64_t now = now_ns();
+	struct kube_manager_told *t;
+
+	for (size_t i = 0; i < KUBE_MANAGER_TOLD; i++) {
+		t = &m->told[i];
+		if (!t->object || strcmp(t->object, object) != 0 || strcmp(t->reason, reason) != 0)
+			continue;
+		if (now - t->at_ns < REPEAT_NS)
+			return true;
+		t->at_ns = now;
+		return false;
+	}
+	t = &m->told[m->next_told];
+	m->next_told = (m->next_told + 1) % KUBE_MANAGER_TOLD;
+	free(t->object);
+	free(t->reason);
+	*t = (struct kube_manager_told){strdup(object), strdup(reason), now};
+	if (!t->object || !t->reason)
+		abort();
+	return false;
+}
+
 static void on_event(enum kube_change change, const cJSON *object, void *data)
 {
 	struct kube_manager *m = data;
-	const char *reason, *message, *kind;
+	const char *reason, *message, *kind, *name;
 	bool pod;
 
 	if (change == KUBE_SYNCED)
@@ -144,11 +170,12 @@ static void on_event(enum kube_change change, const cJSON *object, void *data)
 	reason = kube_text(object, "reason");
 	message = kube_text(object, "message");
 	kind = kube_text(object, "involvedObject.kind");
+	name = kube_text(object, "involvedObject.name");
 	pod = strcmp(kind, "Pod") == 0;
-	kube_manager_tell(m, EVENT_KUBERNETES,
-		pod ? kube_text(object, "involvedObject.name") : NULL, reason ? reason : "unknown",
-		"%.63s %.253s: %.100s%s%.300s", kind, kube_text(object, "involvedObject.name"),
-		reason ? reason : "event", message && *message ? ": " : "", message ? message : "");
+	if (!reason || was_told(m, name, reason))
+		return;
+	kube_manager_tell(m, EVENT_KUBERNETES, pod ? name : NULL, reason, "%.63s %.253s: %.100s%s%.300s",
+		kind, name, reason, message && *message ? ": " : "", message ? message : "");
 }
 
 /* ---- the driver's own objects ---- */
@@ -243,6 +270,11 @@ void kube_manager_done(struct kube_manager *m)
 	m->event_watch = m->pod_watch = NULL;
 	for (size_t i = 0; i < m->n_pods; i++)
 		pod_done(&m->pods[i]);
+	for (size_t i = 0; i < KUBE_MANAGER_TOLD; i++) {
+		free(m->told[i].object);
+		free(m->told[i].reason);
+		m->told[i] = (struct kube_manager_told){0};
+	}
 	free(m->pods);
 	for (size_t i = 0; i < m->n_instances; i++)
 		instance_info_free(m->instances[i]);

@@ -8,6 +8,7 @@
 #include "manager/pod.h"
 
 #define KUBE_MANAGER_WATCHES 4
+#define KUBE_MANAGER_TOLD    32
 
 struct kube_manager;
 
@@ -32,6 +33,11 @@ struct kube_manager {
 	void (*pods_changed)(struct kube_manager *m);
 	bool pods_known, events_known, lost;
 	struct kube_watch *pod_watch, *event_watch;
+	struct kube_manager_told {
+		char *object, *reason;
+		uint64_t at_ns;
+	} told[KUBE_MANAGER_TOLD];	/* of Kubernetes events, lately */
+	size_t next_told;
 	struct kube_manager_object objects[KUBE_MANAGER_WATCHES];
 	size_t n_objects;
 };

@@ -119,7 +119,7 @@ static int parse_member(const cJSON *json, struct instance_info *const *instance
 			-1,
 	};
 	out->name = steal_ptr(m.name);
-	out->state = m.state ? steal_ptr(m.state) : strdup("unknown");
+	out->state = m.state && *m.state ? steal_ptr(m.state) : strdup("unknown");
 	if (out->role == ROLE_PRIMARY && !v->leader)
 		v->leader = strdup(out->name);
 	return 0;

@@ -206,13 +206,20 @@ static void put_instances(FILE *f, const cJSON *report)
 	if (cJSON_GetArraySize(report_list(report, "instances")) <= 0)
 		return;
 	fputs("<section><h2>Instances</h2>\n", f);
-	begin_table(f, "", "<th>instance</th><th>node</th><th>role at the start</th><th></th>");
+	begin_table(f, "", "<th>instance</th><th>pod</th><th>node</th><th>address</th>"
+		"<th>role at the start</th><th></th>");
 	cJSON_ArrayForEach(i, report_list(report, "instances")) {
 		const char *name = report_text(i, "name");
+		const char *last = report_text(i, "last_node");
+		_cleanup_free_ char *node = NULL;
 
+		if (asprintf(&node, "%s%s%s", report_text(i, "node"), *last ? ", then " : "", last) < 0)
+			abort();
 		fputs("<tr>", f);
 		cell(f, name);
-		cell(f, report_text(i, "node"));
+		cell(f, report_text(i, "pod"));
+		cell(f, node);
+		cell(f, report_text(i, "address"));
 		cell(f, report_text(i, "role"));
 		cell(f, *name && strcmp(name, new) == 0 ? "new primary" :
 			*name && strcmp(name, old) == 0 ? "primary when the fault fired" : "");

@@ -241,6 +241,13 @@ static void add_cast(cJSON *o, const struct run_record *r)
 		json_add_string(item, "name", n->name);
 		json_add_string(item, "member", n->member);
 		json_add_string(item, "node", n->node);
+		if (n->last_node)
+			json_add_string(item, "last_node", n->last_node);
+		json_add_string(item, "address", n->host);
+		if (n->pod) {
+			json_add_string(item, "namespace", n->namespace);
+			json_add_string(item, "pod", n->pod);
+		}
 		json_add_string(item, "role", role_to_string(n->role_at_start));
 		json_add_uint(item, "timeline", n->timeline_at_start);
 		json_append(instances, item);

@@ -106,6 +106,7 @@ void run_record_free(struct run_record *r)
 		free(r->instances[i].node);
 		free(r->instances[i].namespace);
 		free(r->instances[i].pod);
+		free(r->instances[i].last_node);
 		free(r->instances[i].host);
 	}
 	for (size_t i = 0; i < r->n_clients; i++)

@@ -17,6 +17,7 @@
 struct run_instance {
 	char *name, *member, *node;
 	char *namespace, *pod;	/* in Kubernetes; else NULL */
+	char *last_node;	/* where its pod was made anew; NULL: it stayed */
 	char *host;
 	uint16_t port;
 	enum role role_at_start;

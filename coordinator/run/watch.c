@@ -58,15 +58,27 @@ static void note_member(struct run *r, const struct cluster_view *v, const struc
 		"manager: %s is %s, %s", m->name, role_to_string(m->role), state);
 }
 
-/* A pod that is made anew keeps its name and gets another address. */
-static void follow_addresses(struct run *r, const struct cluster_view *v)
+static void follow_node(struct run_instance *n, const char *node)
+{
+	const char *last = n->last_node ? n->last_node : n->node;
+
+	if (last && strcmp(last, node) == 0)
+		return;
+	free(n->last_node);
+	n->last_node = strdup(node);
+}
+
+/* A pod that is made anew keeps its name and gets another address, and maybe another node. */
+static void follow_pods(struct run *r, const struct cluster_view *v)
 {
 	for (size_t i = 0; r->probes && i < v->n_members; i++) {
 		const struct cluster_member *m = &v->members[i];
-		int instance = m->instance && m->address ? run_instance_index(r, m->instance) : -1;
+		int instance = m->instance ? run_instance_index(r, m->instance) : -1;
 
-		if (instance >= 0)
+		if (instance >= 0 && m->address)
 			probes_move(r->probes, (size_t)instance, m->address);
+		if (instance >= 0 && m->node)
+			follow_node(&r->record->instances[instance], m->node);
 	}
 }
 
@@ -98,7 +110,7 @@ static void on_view(const struct cluster_view *v, void *data)
 					-1,
 				"gone", 0, "manager: %s is gone from its list",
 				old->members[i].name);
-	follow_addresses(r, v);
+	follow_pods(r, v);
 	cluster_set_view(&r->cluster, cluster_view_copy(v));
 }
 

@@ -769,3 +769,60 @@ Test(verdict, a_single_instance)
 	cr_assert_eq(v->split_brain, SPLIT_NONE);
 	cr_assert_eq(v->verdict, VERDICT_PASSED, "%s", first_reason(v));
 }
+
+/* CloudNativePG: the pod is not ready, the operator gives the primary up, then names another. */
+Test(verdict, kubernetes_tells)
+{
+	RECORD(r, failover());
+
+	r->n_events -= 3;	/* what Patroni would have said, and SQL */
+	for (size_t i = r->n_events; i < r->n_events + 3; i++) {
+		free(r->events[i].text);
+		free(r->events[i].value);
+	}
+	event(r, 1400, EVENT_KUBERNETES, PG1, "Unhealthy", 0);
+	event(r, 1500, EVENT_READY, PG2, "ok", 0);
+	event(r, 1600, EVENT_POD, PG1, "restarted", 0);
+	event(r, 2300, EVENT_READY, PG1, "fail", 0);
+	event(r, 2500, EVENT_CHOSEN, -1, "pending", 0);
+	event(r, 2600, EVENT_PHASE, -1, "fail", 0);
+	event(r, 2700, EVENT_KUBERNETES, -1, "FailingOver", 0);
+	event(r, 3900, EVENT_CHOSEN, PG2, "main-2", 0);
+	event(r, 4400, EVENT_LEADER, PG2, "main-2", 2);
+	VERDICT(v, r);
+	IS_AT(v, T2, 2300);
+	IS_AT(v, T3, 3900);
+	IS_AT(v, T4, 4500);
+	cr_assert_eq(v->new_primary, PG2);
+}
+
+Test(verdict, kubernetes_reactions)
+{
+	static const struct {
+		enum event_kind kind;
+		const char *value;
+		bool reaction;
+	} cases[] = {
+		{EVENT_CHOSEN, "none", true},	     {EVENT_PHASE, "fail", true},
+		{EVENT_PHASE, "ok", false},	     {EVENT_READY, "ok", false},
+		{EVENT_POD, "gone", true},	     {EVENT_POD, "deleting", true},
+		{EVENT_POD, "new", false},	     {EVENT_POD, "moved", false},
+		{EVENT_KUBERNETES, "Switchover", true}, {EVENT_KUBERNETES, "Pulled", false},
+		{EVENT_KUBERNETES, NULL, false},     {EVENT_NOTE, "fail", false},
+	};
+
+	for (size_t i = 0; i < ELEMENTS(cases); i++) {
+		RECORD(r, record_new());
+
+		members(r);
+		writes(r, 0, 3000, PG1, 1);
+		polls(r, PG1, 0, 3000, SEEN_PRIMARY, 1);
+		polls(r, PG2, 0, 3000, SEEN_STREAMING, 1);
+		polls(r, PG3, 0, 3000, SEEN_STREAMING, 1);
+		fault(r, PG1, 1000, 1001, 1);
+		event(r, 1500, cases[i].kind, PG1, cases[i].value, 0);
+		VERDICT(v, r);
+		cr_assert_eq(v->milestones[T2].known, cases[i].reaction, "case %zu", i);
+		IS_ABSENT(v, T3);
+	}
+}
