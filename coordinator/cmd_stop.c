@@ -1,12 +1,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kubernetes/kill_switch.h"
 #include "session.h"
 #include "verbs.h"
 
 struct options {
 	struct session_options session;
-	bool all;
+	bool all, unlock;
+	char *lock;		/* reason */
 };
 
 static int stop_all(struct session *s, size_t *ret_left, struct err **err)
@@ -43,6 +45,37 @@ static int stop_one(struct session *s, const char *id, size_t *ret_left, struct 
 	return err_set(err, -ENOENT, "no agent knows experiment \"%s\" (see `pgjolt status`)", id);
 }
 
+/* The switch first: agents that we do not reach heed it as well. */
+static int set_lock(const struct options *o, struct err **err)
+{
+	_cleanup_(session_closep) struct session *s = NULL;
+	bool was = false;
+	int r = session_open_api(&o->session, &s, err);
+
+	if (r >= 0)
+		r = kill_switch_set(s->kube, s->agents_namespace, o->lock != NULL, o->lock, &was, err);
+	if (r < 0 || o->session.json)
+		return r;
+	if (o->lock)
+		printf("Locked (ConfigMap %s/%s): agents revert what they hold and take no fault until "
+		       "`pgjolt stop --unlock`.\n",
+			s->agents_namespace, KILL_SWITCH_NAME);
+	else
+		puts(was ? "Unlocked: agents take faults again." : "It was not locked.");
+	return 0;
+}
+
+/* What happens on their nodes is not known. */
+static int agents_missing(const struct session *s, struct err **err)
+{
+	if (!s->n_missing)
+		return 0;
+	return err_set(err, -EIO,
+		"%zu agent%s could not be asked (see above): what is active there ends with its lease, "
+		"seconds after its coordinator has stopped",
+		s->n_missing, s->n_missing == 1 ? "" : "s");
+}
+
 static int stop(const struct options *o, char **ids, size_t *ret_left, struct err **err)
 {
 	_cleanup_(session_closep) struct session *s = NULL;
@@ -50,8 +83,10 @@ static int stop(const struct options *o, char **ids, size_t *ret_left, struct er
 
 	if (r < 0)
 		return r;
-	if (o->all)
-		return stop_all(s, ret_left, err);
+	if (o->all) {
+		r = stop_all(s, ret_left, err);
+		return r < 0 ? r : agents_missing(s, err);
+	}
 	for (size_t i = 0; r >= 0 && ids[i]; i++) {
 		if (!id_is_valid(ids[i]))
 			return err_set(err, -EINVAL,
@@ -104,29 +139,43 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	size_t left = 0;
 	int r = cli_parse(verb, argc, argv, NULL, &o, &ids, &err), code;
 
-	if (r >= 0 && !o.all == !ids)
-		r = err_set(&err, -EINVAL, "give the ids of experiments, or --all");
+	if (r >= 0 && (o.unlock ? o.all || ids || o.lock : !o.all == !ids))
+		r = err_set(&err, -EINVAL, "give the ids of experiments, or --all, or --unlock");
+	if (r >= 0 && o.lock && !o.all)
+		r = err_set(&err, -EINVAL, "--lock goes with --all");
 	if (r < 0) {
 		code = r == -ECANCELED ? EXIT_PASSED : cli_usage(verb, err);
+	} else if ((o.lock || o.unlock) && set_lock(&o, &err) < 0) {
+		code = cli_fail(err);
+	} else if (o.unlock) {
+		code = EXIT_PASSED;
 	} else {
 		r = stop(&o, ids, &left, &err);
 		if (r == -ESRCH && o.all && session_is_local(&o.session))
 			code = without_agent(&o);
 		else
 			code = r < 0 ? cli_fail(err) : report(&o, left);
+		/* Nobody knows what is left there. */
+		if (r == -EIO)
+			code = EXIT_STUCK;
 	}
 	session_options_done(&o.session);
+	free(o.lock);
 	return code;
 }
 
 static const struct cli_option options[] = {
 	SESSION_OPTIONS(struct options),
 	{"all", CLI_FLAG, offsetof(struct options, all), NULL, "every experiment of every agent", NULL},
+	{"lock", CLI_TEXT, offsetof(struct options, lock), "REASON",
+		"with --all, in Kubernetes: no agent takes a fault until it is unlocked", NULL},
+	{"unlock", CLI_FLAG, offsetof(struct options, unlock), NULL, "let agents take faults again",
+		NULL},
 };
 
 const struct cli_verb verb_stop = {
 	.name = "stop",
-	.arguments = "ID... | --all",
+	.arguments = "ID... | --all [--lock REASON] | --unlock",
 	.summary = "revert experiments now",
 	.options = options,
 	.n_options = ELEMENTS(options),

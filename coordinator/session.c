@@ -118,8 +118,7 @@ static int session_connect(struct session *s, const struct session_options *o, e
 	return r == -ESRCH || r == -EACCES ? session_hint_kube(err, r) : r;
 }
 
-int session_open(const struct session_options *o, enum session_use use, struct session **ret,
-	struct err **err)
+static int session_new(struct session **ret, struct err **err)
 {
 	_cleanup_(session_closep) struct session *s = calloc(1, sizeof(*s));
 	int r;
@@ -132,7 +131,31 @@ int session_open(const struct session_options *o, enum session_use use, struct s
 	r = http_client_new(s->event, &s->http, err);
 	if (r < 0)
 		return r;
-	r = session_connect(s, o, use, err);
+	*ret = steal_ptr(s);
+	return 0;
+}
+
+int session_open(const struct session_options *o, enum session_use use, struct session **ret,
+	struct err **err)
+{
+	_cleanup_(session_closep) struct session *s = NULL;
+	int r = session_new(&s, err);
+
+	if (r >= 0)
+		r = session_connect(s, o, use, err);
+	if (r < 0)
+		return r;
+	*ret = steal_ptr(s);
+	return 0;
+}
+
+int session_open_api(const struct session_options *o, struct session **ret, struct err **err)
+{
+	_cleanup_(session_closep) struct session *s = NULL;
+	int r = session_new(&s, err);
+
+	if (r >= 0)
+		r = session_open_kube(s, o, err);
 	if (r < 0)
 		return r;
 	*ret = steal_ptr(s);

@@ -67,6 +67,8 @@ enum session_use {
  * the API that do not, stderr tells, and session.missing has them. */
 int session_open(const struct session_options *o, enum session_use use, struct session **ret,
 	struct err **err);
+/* The API server alone, no agents: --kubeconfig, $KUBECONFIG, the pod's account, ~/.kube/config. */
+int session_open_api(const struct session_options *o, struct session **ret, struct err **err);
 /* An agent that we started leaves, reverting what is left, unless another pgjolt uses it by now: then
  * it stays for as long as that does. Returns its exit status, or 0. */
 int session_close(struct session *s);

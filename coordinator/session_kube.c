@@ -113,6 +113,11 @@ int session_hint_kube(struct err **err, int code)
 {
 	_cleanup_(kube_config_freep) struct kube_config *c = NULL;
 
+	if (getenv("KUBERNETES_SERVICE_HOST") && kube_config_in_cluster(&c, NULL) < 0)
+		return err_set(err, code,
+			"%s\nThis is a pod without a service account's token "
+			"(automountServiceAccountToken: true), so agents cannot be looked for",
+			err_text(*err));
 	if (kube_config_find(NULL, NULL, &c, NULL) < 0)
 		return code;
 	return err_set(err, code,

@@ -110,3 +110,17 @@ const char *pod_cluster(const cJSON *pod)
 			return kube_label(pod, labels[i]);
 	return NULL;
 }
+
+bool pod_is_member(const cJSON *pod)
+{
+	const char *role = kube_label(pod, "cnpg.io/podRole");
+
+	if (kube_label(pod, "cnpg.io/cluster"))
+		return role ? strcmp(role, "instance") == 0 : kube_label(pod, "cnpg.io/instanceName") != NULL;
+	if (kube_label(pod, "postgres-operator.crunchydata.com/cluster"))
+		return kube_label(pod, "postgres-operator.crunchydata.com/instance") != NULL;
+	if (kube_label(pod, "stackgres.io/cluster-name"))
+		return kube_label(pod, "stackgres.io/cluster") != NULL;
+	/* Zalando's poolers bear the cluster's name too. */
+	return !kube_label(pod, "connection-pooler");
+}

@@ -12,3 +12,5 @@ bool pod_has_ended(const cJSON *pod);
 bool pod_on_host_network(const cJSON *pod);
 /* The database cluster that it is a member of, by its operator's label; NULL: no operator's. */
 const char *pod_cluster(const cJSON *pod);
+/* Of those of an operator's cluster: does it run PostgreSQL, and is no pooler, backup or job? */
+bool pod_is_member(const cJSON *pod);

@@ -183,6 +183,8 @@ int run_guards(struct run *r, struct err **err)
 	if (k >= 0)
 		k = guard_nodes(r, err);
 	if (k >= 0)
+		k = run_guard_agents(r, err);
+	if (k >= 0)
 		k = guard_cluster(r, err);
 	return k;
 }

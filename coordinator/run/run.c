@@ -418,6 +418,7 @@ void run_done(struct run *r)
 	run_unfollow_agents(r);
 	probes_free(r->probes);
 	ways_done(&r->ways);
+	cluster_lock_release(r->cluster_lock);
 	cluster_done(&r->cluster);
 	sd_event_source_disable_unref(r->on_int);
 	sd_event_source_disable_unref(r->on_term);
@@ -459,6 +460,11 @@ static bool any_fired(const struct run *r)
 	return false;
 }
 
+static void on_lock_lost(const char *why, void *data)
+{
+	run_abort(data, "%s", why);
+}
+
 static int execute(struct run *r, struct err **err)
 {
 	_cleanup_err_ struct err *cause = NULL;
@@ -467,6 +473,9 @@ static int execute(struct run *r, struct err **err)
 	k = cluster_open(r->session, r->options->cluster, r->options->manager, &r->cluster, err);
 	if (k >= 0)
 		k = run_lock(r, true, err);
+	if (k >= 0)
+		k = cluster_lock_take(r->session, r->cluster.name, r->record->run, on_lock_lost, r,
+			&r->cluster_lock, err);
 	if (k >= 0)
 		k = run_guards(r, err);
 	if (k < 0)

@@ -8,6 +8,7 @@
 #include "drill/drill.h"
 #include "probe/probe.h"
 #include "run/cluster.h"
+#include "run/cluster_lock.h"
 #include "run/run_record.h"
 #include "run/ways.h"
 #include "verdict/verdict.h"
@@ -48,6 +49,7 @@ struct run {
 	struct ways ways;		/* in Kubernetes */
 	char *folder;
 	int lock_fd;
+	struct cluster_lock *cluster_lock;	/* in Kubernetes */
 	FILE *events_file;
 	struct timeline *timeline;
 	size_t events_shown;
@@ -110,6 +112,9 @@ int run_guards_inject(struct run *r, struct err **err);
 /* Other runs of this cluster on this host, where alone; else only runs, not injections. The lock is freed
  * by the kernel when we end. Needs r->cluster. */
 int run_lock(struct run *r, bool alone, struct err **err);
+
+/* guards_kube.c: refused where a member of the cluster runs on a node without an agent that answers. */
+int run_guard_agents(const struct run *r, struct err **err);
 
 /* gone.c: aborts the run when no instance of its cluster is there any more. */
 void run_check_gone(struct run *r);

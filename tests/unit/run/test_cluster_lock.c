@@ -1,0 +1,175 @@
+/* The lock of a cluster in Kubernetes, against a server that keeps one Lease. */
+#include "unit/kube/server.h"
+
+#include "run/cluster_lock.h"
+
+/* What the server has; empty: nothing. The test's thread reads it too, when the server is idle. */
+static char lease[2048];
+static unsigned version, renewals, deletions;
+static bool refuse, renews_by_itself;
+
+static void give(int fd, const char *status)
+{
+	_cleanup_json_ cJSON *json = NULL;
+	_cleanup_free_ char *text = NULL;
+	cJSON *metadata;
+	char number[16];
+
+	cr_assert_eq(json_parse(lease, strlen(lease), &json, NULL), 0, "%s", lease);
+	metadata = cJSON_GetObjectItemCaseSensitive(json, "metadata");
+	snprintf(number, sizeof(number), "%u", version);
+	cJSON_DeleteItemFromObjectCaseSensitive(metadata, "resourceVersion");
+	json_add_string(metadata, "resourceVersion", number);
+	cJSON_DeleteItemFromObjectCaseSensitive(metadata, "uid");
+	json_add_string(metadata, "uid", "u1");
+	text = json_print(json);
+	answer(fd, status, text);
+}
+
+static void take(const char *request)
+{
+	snprintf(lease, sizeof(lease), "%s", strstr(request, "\r\n\r\n") + 4);
+	version++;
+}
+
+static void put(int fd, const char *request)
+{
+	_cleanup_json_ cJSON *json = NULL;
+	const char *body = strstr(request, "\r\n\r\n") + 4;
+	char number[16];
+
+	cr_assert_eq(json_parse(body, strlen(body), &json, NULL), 0);
+	snprintf(number, sizeof(number), "%u", version);
+	if (!*lease) {
+		answer(fd, "404 Not Found", "{\"message\":\"not found\"}");
+	} else if (strcmp(kube_text(json, "metadata.resourceVersion"), number) != 0) {
+		answer(fd, "409 Conflict", "{\"message\":\"the object has been modified\"}");
+	} else {
+		take(request);
+		renewals++;
+		give(fd, "200 OK");
+	}
+}
+
+static void serve_lease(int fd, unsigned nth, const char *request)
+{
+	(void)nth;
+	if (refuse) {
+		answer(fd, "403 Forbidden", "{\"message\":\"leases is forbidden\"}");
+	} else if (strncmp(request, "POST", 4) == 0 && !*lease) {
+		take(request);
+		give(fd, "201 Created");
+	} else if (strncmp(request, "POST", 4) == 0) {
+		answer(fd, "409 Conflict", "{\"message\":\"already exists\"}");
+	} else if (strncmp(request, "PUT", 3) == 0) {
+		put(fd, request);
+	} else if (strncmp(request, "DELETE", 6) == 0) {
+		deletions += strstr(request, "\"uid\":\"u1\"") != NULL;
+		lease[0] = 0;
+		answer(fd, "200 OK", "{}");
+	} else if (!*lease) {
+		answer(fd, "404 Not Found", "{\"message\":\"not found\"}");
+	} else {
+		version += renews_by_itself;
+		give(fd, "200 OK");
+	}
+}
+
+static struct session session;
+static char lost_why[256];
+
+static void on_lost(const char *why, void *data)
+{
+	cr_assert_eq(data, &session);
+	snprintf(lost_why, sizeof(lost_why), "%s", why);
+}
+
+static void set_up(void)
+{
+	server_set_up();
+	server_serve(serve_lease);
+	session = (struct session){.event = event, .http = client, .kube = kube,
+		.agents_namespace = (char *)"pgjolt"};
+}
+
+TestSuite(cluster_lock, .init = set_up, .fini = server_tear_down, .timeout = 60);
+
+static int take_lock(struct cluster_lock **ret, struct err **err)
+{
+	return cluster_lock_take(&session, "shop/orders", "run-1", on_lost, &session, ret, err);
+}
+
+Test(cluster_lock, held_and_given_back)
+{
+	_cleanup_err_ struct err *err = NULL;
+	struct cluster_lock *l = NULL;
+
+	cr_assert_eq(take_lock(&l, &err), 0, "%s", err_text(err));
+	cr_assert(strstr(lease, "\"pgjolt-run-shop.orders\""), "%s", lease);
+	cr_assert(strstr(lease, " run-1\""), "%s", lease);
+	LOOP_UNTIL(renewals >= 2);
+	cluster_lock_release(l);
+	cr_assert_eq(deletions, 1);
+	cr_assert_str_empty(lost_why);
+}
+
+Test(cluster_lock, another_lives)
+{
+	_cleanup_err_ struct err *err = NULL;
+	struct cluster_lock *l = NULL;
+
+	strcpy(lease, "{\"metadata\":{},\"spec\":{\"holderIdentity\":\"other run-9\",\"leaseDurationSeconds\":15}}");
+	renews_by_itself = true;
+	cr_assert_eq(take_lock(&l, &err), -EBUSY);
+	cr_assert(strstr(err_text(err), "other run-9"), "%s", err_text(err));
+	cr_assert_null(l);
+}
+
+Test(cluster_lock, another_died)
+{
+	_cleanup_err_ struct err *err = NULL;
+	struct cluster_lock *l = NULL;
+
+	strcpy(lease, "{\"metadata\":{},\"spec\":{\"holderIdentity\":\"other run-9\",\"leaseDurationSeconds\":1}}");
+	cr_assert_eq(take_lock(&l, &err), 0, "%s", err_text(err));
+	cr_assert(strstr(lease, " run-1\""), "%s", lease);
+	cluster_lock_release(l);
+}
+
+Test(cluster_lock, taken_over)
+{
+	struct cluster_lock *l = NULL;
+
+	cr_assert_eq(take_lock(&l, NULL), 0);
+	version += 7;
+	LOOP_UNTIL(*lost_why);
+	cr_assert(strstr(lost_why, "taken the cluster over"), "%s", lost_why);
+	/* It is another's: we leave it. */
+	cluster_lock_release(l);
+	cr_assert_eq(deletions, 0);
+}
+
+Test(cluster_lock, removed)
+{
+	struct cluster_lock *l = NULL;
+
+	cr_assert_eq(take_lock(&l, NULL), 0);
+	lease[0] = 0;
+	LOOP_UNTIL(*lost_why);
+	cr_assert(strstr(lost_why, "removed"), "%s", lost_why);
+	cluster_lock_release(l);
+}
+
+Test(cluster_lock, not_for_us)
+{
+	_cleanup_err_ struct err *err = NULL;
+	struct cluster_lock *l = NULL;
+
+	refuse = true;
+	cr_assert_eq(take_lock(&l, &err), -EPERM);
+	cr_assert(strstr(err_text(err), "Lease pgjolt/pgjolt-run-shop.orders"), "%s", err_text(err));
+	session.kube = NULL;
+	cr_assert_eq(take_lock(&l, NULL), 0, "nothing to lock outside of Kubernetes");
+	cr_assert_null(l);
+	cluster_lock_release(l);
+}
