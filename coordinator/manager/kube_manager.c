@@ -1,11 +1,11 @@
 #include "manager/kube_manager.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/clock.h"
+#include "kubernetes/services.h"
 
 #define FIRST_LIST_NS (5 * NS_PER_S)
 #define REPEAT_NS     (30 * NS_PER_S)
@@ -311,62 +311,33 @@ void kube_manager_dress(const struct kube_manager *m, struct cluster_view *v)
 
 /* ---- the API server ---- */
 
-static void push_address(char ***list, const char *address, double port)
+static void push_address(char ***list, const char *address, uint16_t port)
 {
-	unsigned char raw[sizeof(struct in6_addr)];
-	bool v6 = inet_pton(AF_INET6, address, raw) == 1;
 	char *text = NULL;
 
-	if ((!v6 && inet_pton(AF_INET, address, raw) != 1) || !(port >= 1) || port > 65535)
-		return;
-	if (asprintf(&text, v6 ? "[%s/128]:%u" : "%s/32:%u", address, (unsigned)port) < 0)
+	if (asprintf(&text, strchr(address, ':') ? "[%s/128]:%u" : "%s/32:%u", address, port) < 0)
 		abort();
-	if (strv_contains(*list, text))
-		free(text);
-	else
+	if (port && !strv_contains(*list, text))
 		strv_push(list, text);
-}
-
-static double first_port(const cJSON *ports)
-{
-	const cJSON *port = json_get(cJSON_GetArrayItem(ports, 0), "port");
-
-	return cJSON_IsNumber(port) ? port->valuedouble : 0;
-}
-
-static void push_all(char ***list, const cJSON *texts, const char *member, double port)
-{
-	const cJSON *item;
-
-	if (!cJSON_IsArray(texts))
-		return;
-	cJSON_ArrayForEach(item, texts)
-	{
-		const cJSON *text = member ? json_get(item, member) : item;
-
-		if (cJSON_IsString(text))
-			push_address(list, text->valuestring, port);
-	}
+	else
+		free(text);
 }
 
 int kube_manager_apiserver(struct kube *k, char ***ret, struct err **err)
 {
+	_cleanup_(services_done) struct services all = {0};
 	_cleanup_strv_ char **list = NULL;
-	_cleanup_json_ cJSON *service = NULL, *endpoints = NULL;
-	const cJSON *subset;
-	int r = kube_get(k, "/api/v1/namespaces/default/services/kubernetes", &service, err);
+	const struct service *s;
+	int r = services_read(k, "default", &all, err);
 
-	if (r >= 0)
-		r = kube_get(k, "/api/v1/namespaces/default/endpoints/kubernetes", &endpoints, err);
 	if (r < 0)
 		return err_wrap(err, r, "the API server's addresses");
-	push_all(&list, kube_field(service, "spec.clusterIPs"), NULL,
-		first_port(kube_field(service, "spec.ports")));
-	subset = kube_field(endpoints, "subsets");
-	if (cJSON_IsArray(subset))
-		for (subset = subset->child; subset; subset = subset->next)
-			push_all(&list, json_get(subset, "addresses"), "ip",
-				first_port(json_get(subset, "ports")));
+	s = services_find(&all, "kubernetes");
+	for (size_t i = 0; s && s->addresses && s->addresses[i]; i++)
+		for (size_t p = 0; p < s->n_ports; p++)
+			push_address(&list, s->addresses[i], s->ports[p].port);
+	for (size_t i = 0; s && i < s->n_endpoints; i++)
+		push_address(&list, s->endpoints[i].address, s->endpoints[i].port);
 	*ret = steal_ptr(list);
 	return 0;
 }

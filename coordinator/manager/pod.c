@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kube/kube.h"
+#include "kubernetes/pods.h"
 
 /* More than any pod has; a list that is longer is cut. */
 #define LIST_MAX 64
@@ -96,24 +96,6 @@ static void read_containers(const cJSON *object, struct pod *p)
 	}
 }
 
-static void read_addresses(const cJSON *object, struct pod *p)
-{
-	const cJSON *list = kube_field(object, "status.podIPs"), *item;
-	int left = LIST_MAX;
-
-	p->address = text_of(object, "status.podIP");
-	if (cJSON_IsArray(list))
-		cJSON_ArrayForEach(item, list)
-		{
-			const char *ip = member(item, "ip");
-
-			if (ip && left-- > 0)
-				strv_push(&p->addresses, strdup(ip));
-		}
-	if (!p->addresses && p->address)
-		strv_push(&p->addresses, strdup(p->address));
-}
-
 int pod_read(const cJSON *object, struct pod *ret, struct err **err)
 {
 	struct pod p = {0};
@@ -127,7 +109,8 @@ int pod_read(const cJSON *object, struct pod *ret, struct err **err)
 	p.uid = text_of(object, "metadata.uid");
 	p.node = text_of(object, "spec.nodeName");
 	p.deleting = kube_text(object, "metadata.deletionTimestamp") != NULL;
-	read_addresses(object, &p);
+	p.addresses = pod_addresses(object);
+	p.address = p.addresses ? strdup(p.addresses[0]) : NULL;
 	read_ready(object, &p);
 	read_containers(object, &p);
 	*ret = p;

@@ -6,8 +6,8 @@
 #include "manager/manager.h"
 
 struct pod {
-	char *name, *uid, *node, *address;	/* address: status.podIP; each may be NULL but name */
-	char **addresses;			/* all of status.podIPs */
+	char *name, *uid, *node, *address;	/* address: the first; each may be NULL but name */
+	char **addresses;			/* of both families */
 	bool ready, deleting;
 	char *not_ready;	/* why, in Kubernetes' words; NULL */
 	uint64_t restarts;	/* of all its containers */

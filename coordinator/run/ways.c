@@ -1,6 +1,5 @@
 #include "run/ways.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,127 +20,72 @@ void ways_done(struct ways *w)
 
 /* ---- which Service ---- */
 
-static const cJSON *named(const cJSON *list, const char *name)
+/* The Service's port behind which PostgreSQL is; 0: none, or nobody stands behind it. */
+static uint16_t port_of(const struct service *s, uint16_t wanted)
 {
-	const cJSON *item;
-
-	cJSON_ArrayForEach(item, list)
-		if (strcmp(kube_name(item), name) == 0)
-			return item;
-	return NULL;
-}
-
-static uint16_t port_number(const cJSON *port, const char *member)
-{
-	const cJSON *n = json_get(port, member);
-
-	return cJSON_IsNumber(n) && n->valuedouble >= 1 && n->valuedouble <= 65535 ?
-		(uint16_t)n->valuedouble : 0;
-}
-
-static const char *port_name(const cJSON *port)
-{
-	const cJSON *name = json_get(port, "name");
-
-	return cJSON_IsString(name) ? name->valuestring : "";
-}
-
-/* The Service's port behind which PostgreSQL is: the one that is named as the Endpoints' port of that
- * number; 0: none. */
-static uint16_t service_port(const cJSON *service, const cJSON *endpoints, uint16_t wanted)
-{
-	const cJSON *ports = kube_field(service, "spec.ports"), *subsets, *subset, *p, *s;
-
-	subsets = endpoints ? kube_field(endpoints, "subsets") : NULL;
-	cJSON_ArrayForEach(subset, subsets)
-		cJSON_ArrayForEach(p, json_get(subset, "ports"))
-			cJSON_ArrayForEach(s, ports)
-				if (port_number(p, "port") == wanted &&
-					strcmp(port_name(p), port_name(s)) == 0)
-					return port_number(s, "port");
+	for (size_t i = 0; i < s->n_endpoints; i++)
+		for (size_t k = 0; s->endpoints[i].port == wanted && k < s->n_ports; k++)
+			if (strcmp(s->ports[k].name, s->endpoints[i].port_name) == 0)
+				return s->ports[k].port;
 	return 0;
 }
 
-/* How many of its addresses are among those; false: one is not. */
-static bool count_among(const cJSON *endpoints, char *const *addresses, size_t *ret)
+/* How many of its endpoints are among those; 0: one is not. */
+static size_t count_among(const struct service *s, char *const *addresses)
 {
-	const cJSON *subset, *address;
-	size_t n = 0;
-
-	cJSON_ArrayForEach(subset, kube_field(endpoints, "subsets"))
-		cJSON_ArrayForEach(address, json_get(subset, "addresses"))
-		{
-			const cJSON *ip = json_get(address, "ip");
-
-			if (!cJSON_IsString(ip) || !addresses || !strv_contains(addresses, ip->valuestring))
-				return false;
-			n++;
-		}
-	*ret = n;
-	return n > 0;
+	for (size_t i = 0; i < s->n_endpoints; i++)
+		if (!addresses || !strv_contains(addresses, s->endpoints[i].address))
+			return 0;
+	return s->n_endpoints;
 }
 
-static bool is_address(const char *text)
+static bool names_one_pod(const struct service *s)
 {
-	unsigned char raw[sizeof(struct in6_addr)];
+	static const char *const keys[] = {"statefulset.kubernetes.io/pod-name=",
+		"apps.kubernetes.io/pod-index=", "cnpg.io/instanceName="};
 
-	return inet_pton(AF_INET, text, raw) == 1 || inet_pton(AF_INET6, text, raw) == 1;
+	for (size_t i = 0; s->selector && s->selector[i]; i++)
+		for (size_t k = 0; k < ELEMENTS(keys); k++)
+			if (strncmp(s->selector[i], keys[k], strlen(keys[k])) == 0)
+				return true;
+	return false;
 }
 
-static bool take(const cJSON *service, uint16_t port, struct service_way *ret)
+static void take(const struct service *s, uint16_t port, struct service_way *ret)
 {
-	const char *address = kube_text(service, "spec.clusterIP");
-
-	/* "None": a headless one, which a name service alone leads to. */
-	if (!port || !address || !is_address(address))
-		return false;
-	ret->name = strdup(kube_name(service));
-	ret->address = strdup(address);
+	ret->name = strdup(s->name);
+	ret->address = strdup(s->addresses[0]);
 	ret->port = port;
 	if (!ret->name || !ret->address)
 		abort();
-	return true;
-}
-
-static bool names_one_pod(const cJSON *service)
-{
-	const cJSON *selector = kube_field(service, "spec.selector");
-
-	return json_get(selector, "statefulset.kubernetes.io/pod-name") ||
-		json_get(selector, "apps.kubernetes.io/pod-index") ||
-		json_get(selector, "cnpg.io/instanceName");
 }
 
 bool service_pick(const struct way_question *q, const char *hint, bool write, struct service_way *ret)
 {
-	const cJSON *service = hint ? named(q->services, hint) : NULL, *best = NULL;
-	uint16_t best_port = 0;
+	const struct service *s = hint ? services_find(q->services, hint) : NULL, *best = NULL;
 	size_t most = 0;
 
-	if (service) {
-		uint16_t port = service_port(service, named(q->endpoints, hint), q->port);
+	/* Headless ones have no address: a name service alone leads there. */
+	if (s && s->addresses && s->n_ports) {
+		uint16_t port = port_of(s, q->port);
 
-		/* Nobody stands behind it now; its first port is PostgreSQL's with every operator. */
-		if (!port)
-			port = port_number(cJSON_GetArrayItem(kube_field(service, "spec.ports"), 0), "port");
-		if (take(service, port, ret))
-			return true;
+		/* The first port is PostgreSQL's with every operator. */
+		take(s, port ? port : s->ports[0].port, ret);
+		return true;
 	}
-	cJSON_ArrayForEach(service, q->services)
-	{
-		const cJSON *endpoints = named(q->endpoints, kube_name(service));
-		const char *address = kube_text(service, "spec.clusterIP");
-		uint16_t port = service_port(service, endpoints, q->port);
-		size_t n = 0;
+	for (size_t i = 0; i < q->services->count; i++) {
+		size_t n;
 
-		if (!port || !address || !is_address(address) || names_one_pod(service) ||
-			!count_among(endpoints, write ? q->primary : q->replicas, &n) || n <= most)
+		s = &q->services->items[i];
+		n = count_among(s, write ? q->primary : q->replicas);
+		if (!s->addresses || !port_of(s, q->port) || names_one_pod(s) || n <= most)
 			continue;
-		best = service;
-		best_port = port;
+		best = s;
 		most = n;
 	}
-	return best && take(best, best_port, ret);
+	if (best)
+		take(best, port_of(best, q->port), ret);
+	return best != NULL;
 }
 
 /* ---- the login ---- */
@@ -225,14 +169,6 @@ static char *host_of(const struct service_way *w, const char *namespace)
 	return host;
 }
 
-static int list(struct kube *k, const char *namespace, const char *resource, cJSON **ret, struct err **err)
-{
-	_cleanup_free_ char *path = kube_path("/api/v1/namespaces/%s/%s", namespace, resource);
-	int r = kube_list(k, path, ret, err);
-
-	return r < 0 ? err_wrap(err, r, "%s of namespace %s", resource, namespace) : 0;
-}
-
 static int find_services(const struct cluster *c, const char *namespace, struct ways *w,
 	struct err **err)
 {
@@ -240,20 +176,17 @@ static int find_services(const struct cluster *c, const char *namespace, struct 
 	struct manager *m = c->manager;
 	struct manager_services hints = {0};
 	struct way_question q = {.port = c->targets.items[0].info->port};
-	_cleanup_json_ cJSON *services = NULL, *endpoints = NULL;
+	_cleanup_(services_done) struct services services = {0};
 	_cleanup_strv_ char **replicas = NULL;
-	int r = list(c->session->kube, namespace, "services", &services, err);
+	int r = services_read(c->session->kube, namespace, &services, err);
 
-	if (r >= 0)
-		r = list(c->session->kube, namespace, "endpoints", &endpoints, err);
 	if (r < 0)
-		return r;
+		return err_wrap(err, r, "Services of namespace %s", namespace);
 	for (size_t i = 0; i < c->targets.count; i++)
 		for (char **a = c->targets.items[i].info->addresses; a && *a; a++)
 			if (&c->targets.items[i] != primary)
 				strv_push(&replicas, strdup(*a));
-	q.services = services;
-	q.endpoints = endpoints;
+	q.services = &services;
 	q.primary = primary ? primary->info->addresses : NULL;
 	q.replicas = replicas;
 	if (m->ops->services)

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "kube/kube.h"
+#include "kubernetes/services.h"
 #include "probe/conninfo.h"
 #include "probe/probe.h"
 #include "run/cluster.h"
@@ -24,13 +24,13 @@ void ways_done(struct ways *w);
 
 /* What the namespace's Services are chosen by. */
 struct way_question {
-	const cJSON *services, *endpoints;	/* lists */
+	const struct services *services;
 	char *const *primary, *const *replicas;	/* addresses of theirs */
 	uint16_t port;				/* that PostgreSQL listens on in the pods */
 };
 /*
- * The Service called hint, if it has a ClusterIP; else, write: one whose Endpoints are the primary alone;
- * read: the one with the most Endpoints, all of which are replicas. Those that name one pod
+ * The Service called hint, if it has a ClusterIP; else, write: one whose endpoints are the primary alone;
+ * read: the one with the most endpoints, all of which are replicas. Those that name one pod
  * (statefulset.kubernetes.io/pod-name) are no way that clients take. Pure. False: there is none.
  */
 bool service_pick(const struct way_question *q, const char *hint, bool write, struct service_way *ret);

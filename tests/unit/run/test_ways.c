@@ -9,13 +9,11 @@ static char *replicas[] = {"10.244.2.6", "10.244.2.7", NULL};
 
 static bool pick(const char *hint, bool write, char *const *leads, struct service_way *ret)
 {
-	static cJSON *data;
-	struct way_question q = {.primary = leads, .replicas = replicas, .port = 5432};
+	_cleanup_json_ cJSON *data = data_load("services.json");
+	_cleanup_(services_done) struct services services = {0};
+	struct way_question q = {&services, leads, replicas, 5432};
 
-	if (!data)
-		data = data_load("services.json");
-	q.services = json_get(data, "services");
-	q.endpoints = json_get(data, "endpoints");
+	services_of_objects(json_get(data, "services"), NULL, json_get(data, "endpoints"), &services);
 	*ret = (struct service_way){0};
 	return service_pick(&q, hint, write, ret);
 }
@@ -24,7 +22,7 @@ static void is(const char *hint, bool write, const char *name, const char *addre
 {
 	struct service_way w;
 
-	cr_assert(pick(hint, write, primary, &w));
+	cr_assert(pick(hint, write, primary, &w), "%s %d", hint ? hint : "by endpoints", write);
 	cr_assert_str_eq(w.name, name);
 	cr_assert_str_eq(w.address, address);
 	cr_assert_eq(w.port, port);
@@ -57,7 +55,7 @@ Test(ways, none)
 	cr_assert(!pick(NULL, true, elsewhere, &w));
 	cr_assert(!pick(NULL, true, NULL, &w));
 	cr_assert_null(w.name);
-	cr_assert(!service_pick(&(struct way_question){0}, "x", true, &w));
+	cr_assert(!service_pick(&(struct way_question){.services = &(struct services){0}}, "x", true, &w));
 }
 
 static int login(const char *text, struct pg_login *ret, struct err **err)
