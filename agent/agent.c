@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
@@ -14,6 +15,7 @@
 #include "core/durable.h"
 #include "core/log.h"
 #include "instance/instance.h"
+#include "kubernetes/kubernetes.h"
 
 void agent_config_done(struct agent_config *c)
 {
@@ -28,6 +30,9 @@ void agent_config_done(struct agent_config *c)
 	free(c->halt_at);
 	strv_free(c->limits.faults_allowed);
 	strv_free(c->limits.clusters_allowed);
+	free(c->kubernetes.kubeconfig);
+	free(c->kubernetes.namespace);
+	free(c->kubernetes.stop_config_map);
 	closep(&c->ready_fd);
 	*c = (struct agent_config){.ready_fd = -1};
 }
@@ -42,6 +47,33 @@ static void on_event(const struct agent_event *event, void *data)
 		event->experiment ? event->experiment : "", event->experiment ? ": " : "",
 		event->text);
 	event_log_add(a->events, event);
+}
+
+void agent_tell(struct agent *a, const char *kind, const char *fmt, ...)
+{
+	_cleanup_free_ char *text = NULL;
+	struct agent_event event = {.kind = (char *)kind};
+	va_list args;
+	int n;
+
+	va_start(args, fmt);
+	n = vasprintf(&text, fmt, args);
+	va_end(args);
+	if (n < 0)
+		abort();
+	event.text = text;
+	on_event(&event, a);
+}
+
+static int check_target(struct instance_info *i, const struct arm_request *request, void *data,
+	struct err **err)
+{
+	struct agent *a = data;
+
+	if (!a->kubernetes)
+		return 0;
+	kubernetes_describe(a->kubernetes, i);
+	return kubernetes_check_target(a->kubernetes, i, request, err);
 }
 
 static int read_boot_id(char **ret, struct err **err)
@@ -203,6 +235,7 @@ static int start_experiments(struct agent *a, struct err **err)
 		.data = a,
 		.find_fault = registry_find,
 		.find_instance = instance_find,
+		.check_target = check_target,
 	};
 	const char *reason;
 	int r;
@@ -252,6 +285,8 @@ static int agent_start(struct agent *a, struct err **err)
 	r = start_experiments(a, err);
 	if (r >= 0)
 		r = agent_probe(a, err);
+	if (r >= 0 && a->config.kubernetes.enabled)
+		r = kubernetes_new(a, &a->kubernetes, err);
 	if (r >= 0)
 		r = api_server_new(a, &a->server, err);
 	if (r >= 0)
@@ -302,6 +337,7 @@ void agent_free(struct agent *a)
 	if (!a)
 		return;
 	api_server_free(a->server);
+	kubernetes_free(a->kubernetes);
 	experiments_free(a->experiments);
 	event_log_free(a->events);
 	journal_close(a->journal);

@@ -9,7 +9,22 @@
 #include "fault/fault.h"
 
 struct api_server;
+struct kubernetes;
 struct event_log;
+
+#define KUBERNETES_NAMESPACE   "pgjolt"
+#define KUBERNETES_STOP_SWITCH "pgjolt/pgjolt-stop"
+
+/* What is asked of the Kubernetes API. */
+struct kubernetes_config {
+	bool enabled;		/* --kubernetes, and whatever needs it */
+	bool authorize;		/* callers on TCP by their tokens; else by certificate alone */
+	bool require_label;	/* of the target's namespace */
+	uint64_t authorize_cache_ms;
+	char *kubeconfig;	/* NULL: as the service account of the pod */
+	char *namespace;	/* the agents'; NULL: the service account's */
+	char *stop_config_map;	/* "NAMESPACE/NAME"; NULL: no kill switch */
+};
 
 struct agent_config {
 	char *socket_path;	/* default /run/pgjolt/agent.sock */
@@ -24,6 +39,7 @@ struct agent_config {
 				 * follows our events; 0: stay */
 	int ready_fd;		/* gets "ready\n" once the agent listens, then is closed; -1: none */
 	struct experiment_limits limits;	/* its lists are owned too */
+	struct kubernetes_config kubernetes;
 };
 /* Frees what it holds, sets nothing up: for a config that no agent took over. */
 void agent_config_done(struct agent_config *c);
@@ -36,6 +52,7 @@ struct agent {
 	struct experiments *experiments;
 	struct event_log *events;	/* ring of the last 4096, and its followers */
 	struct api_server *server;
+	struct kubernetes *kubernetes;	/* NULL: not asked */
 	char *boot_id;
 	bool owner_ended;	/* it has done with us; we stay for as long as others follow */
 	struct capability *capabilities;	/* probed once at start, again on POST /v1/probe */
@@ -49,6 +66,10 @@ int agent_run(struct agent *a, struct err **err);
 /* Takes half-built objects. */
 void agent_free(struct agent *a);
 DEFINE_CLEANUP(struct agent, agent_free)
+
+/* Once to the log, once to those who follow; kind "error" goes to the log as an error. */
+void agent_tell(struct agent *a, const char *kind, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* Asks every driver again what this node can do (POST /v1/probe); on failure the old answers stay. */
 int agent_probe(struct agent *a, struct err **err);

@@ -1,5 +1,7 @@
 /* pgjolt-agent: arguments, then the verb. */
 #include <stdio.h>
+#include "core/log.h"
+#include "kernel/cgroup.h"
 #include "options.h"
 #include "verbs.h"
 
@@ -19,6 +21,9 @@ static int run(struct options *o)
 		fprintf(stderr, "pgjolt-agent: %s\n", err_text(err));
 		return EXIT_CODE_REFUSED;
 	}
+	/* Before any thread is there: each has its own. Without, groups outside of ours cannot be written to. */
+	if (cgroup_enter_node(&err) < 0)
+		log_debug("%s", err_text(err));
 	switch (o->verb) {
 	case VERB_SERVE:
 		return verb_serve(o);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <string.h>
+#include "api/authorize.h"
 #include "core/clock.h"
 #include "core/json.h"
 #include "core/log.h"
@@ -15,7 +16,8 @@ enum {
 	OPT_HELP = 1, OPT_SOCKET, OPT_JOURNAL, OPT_NODE_NAME, OPT_LISTEN, OPT_TLS_CERT, OPT_TLS_KEY,
 	OPT_TLS_CA, OPT_TLS_ALLOW, OPT_MAX_DURATION, OPT_MAX_CONCURRENT, OPT_MAX_INSTANCES,
 	OPT_ALLOW_FAULT, OPT_ALLOW_TARGET, OPT_LOG_LEVEL, OPT_OWNER_PID, OPT_READY_FD, OPT_HALT_AT,
-	OPT_WITHOUT_TCX, OPT_JSON, OPT_DISCARD_BAD,
+	OPT_WITHOUT_TCX, OPT_JSON, OPT_DISCARD_BAD, OPT_KUBERNETES, OPT_KUBECONFIG, OPT_NAMESPACE,
+	OPT_AUTHORIZE, OPT_AUTHORIZE_CACHE, OPT_REQUIRE_LABEL, OPT_STOP_CONFIG_MAP,
 };
 
 #define SERVE  (1U << VERB_SERVE)
@@ -53,6 +55,17 @@ static const struct option_info {
 	{"allow-fault", "FAULT", "take only this fault; may be repeated", OPT_ALLOW_FAULT, SERVE},
 	{"allow-target", "GLOB", "only instances or clusters so named; may be repeated",
 	 OPT_ALLOW_TARGET, SERVE},
+	{"authorize", "HOW", "who may call on TCP: certificate (the default: any that is let in), or "
+	 "kubernetes: the API server is asked about his token", OPT_AUTHORIZE, SERVE},
+	{"authorize-cache", "TIME", "how long its answer serves (30s)", OPT_AUTHORIZE_CACHE, SERVE},
+	{"require-label", "YES|NO", "only namespaces with pgjolt.io/enabled=true (with --authorize "
+	 "kubernetes yes, else no)", OPT_REQUIRE_LABEL, SERVE},
+	{"stop-configmap", "NAMESPACE/NAME", "the kill switch; none: without (with Kubernetes "
+	 KUBERNETES_STOP_SWITCH ")", OPT_STOP_CONFIG_MAP, SERVE},
+	{"kubernetes", NULL, "ask the API server for pods' labels and owners, and the kill switch",
+	 OPT_KUBERNETES, SERVE},
+	{"kubeconfig", "FILE", "how to reach it (the pod's service account)", OPT_KUBECONFIG, SERVE},
+	{"namespace", "NAME", "the agents' namespace (the service account's)", OPT_NAMESPACE, SERVE},
 	{"owner-pid", "PID", "revert all and leave when this process ends", OPT_OWNER_PID, SERVE},
 	{"ready-fd", "FD", "write \"ready\" there once the agent listens", OPT_READY_FD, SERVE},
 	{"halt-at", "POINT", "for crash tests: stop (SIGSTOP) at FAULT:POINT or *:POINT", OPT_HALT_AT,
@@ -193,6 +206,83 @@ static int allow_fault(struct agent_config *c, const char *value, struct err **e
 	return r < 0 ? r : push_text(&c->limits.faults_allowed, value, err);
 }
 
+static int set_authorize(struct kubernetes_config *k, const char *value, struct err **err)
+{
+	k->authorize = strcmp(value, "kubernetes") == 0;
+	if (!k->authorize && strcmp(value, "certificate") != 0)
+		return err_set(err, EINVAL, "'%s': expected certificate or kubernetes", value);
+	k->enabled = k->enabled || k->authorize;
+	return 0;
+}
+
+static int set_authorize_cache(struct kubernetes_config *k, const char *value, struct err **err)
+{
+	uint64_t ns;
+	int r;
+
+	r = duration_parse(value, &ns, err);
+	if (r < 0)
+		return r;
+	if (ns < NS_PER_S || ns > 3600 * NS_PER_S)
+		return err_set(err, EINVAL, "'%s': expected 1s to 1h", value);
+	k->authorize_cache_ms = ns / NS_PER_MS;
+	return 0;
+}
+
+static int set_require_label(struct options *o, const char *value, struct err **err)
+{
+	bool yes = strcmp(value, "yes") == 0;
+
+	if (!yes && strcmp(value, "no") != 0)
+		return err_set(err, EINVAL, "'%s': expected yes or no", value);
+	o->has_require_label = true;
+	o->config.kubernetes.require_label = yes;
+	o->config.kubernetes.enabled = o->config.kubernetes.enabled || yes;
+	return 0;
+}
+
+/* "none", or two names of RFC 1123. */
+static int set_stop_config_map(struct options *o, const char *value, struct err **err)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789-.";
+	const char *slash = strchr(value, '/');
+
+	o->has_stop_config_map = true;
+	if (strcmp(value, "none") == 0)
+		return 0;
+	if (!slash || slash == value || !slash[1] ||
+	    value + strspn(value, letters) != slash || slash[1 + strspn(slash + 1, letters)])
+		return err_set(err, EINVAL, "'%s': expected NAMESPACE/NAME or none", value);
+	o->config.kubernetes.enabled = true;
+	return set_text(&o->config.kubernetes.stop_config_map, value, err);
+}
+
+static int kubernetes_option_apply(struct options *o, int id, const char *value, struct err **err)
+{
+	struct kubernetes_config *k = &o->config.kubernetes;
+
+	switch (id) {
+	case OPT_KUBERNETES:
+		k->enabled = true;
+		return 0;
+	case OPT_KUBECONFIG:
+		k->enabled = true;
+		return set_text(&k->kubeconfig, value, err);
+	case OPT_NAMESPACE:
+		return set_text(&k->namespace, value, err);
+	case OPT_AUTHORIZE:
+		return set_authorize(k, value, err);
+	case OPT_AUTHORIZE_CACHE:
+		return set_authorize_cache(k, value, err);
+	case OPT_REQUIRE_LABEL:
+		return set_require_label(o, value, err);
+	case OPT_STOP_CONFIG_MAP:
+		return set_stop_config_map(o, value, err);
+	default:
+		return err_set(err, EINVAL, "unknown option");
+	}
+}
+
 static int option_apply(struct options *o, int id, const char *value, struct err **err)
 {
 	struct agent_config *c = &o->config;
@@ -250,7 +340,7 @@ static int option_apply(struct options *o, int id, const char *value, struct err
 	case OPT_LOG_LEVEL:
 		return set_log_level(value, err);
 	default:
-		return err_set(err, EINVAL, "unknown option");
+		return kubernetes_option_apply(o, id, value, err);
 	}
 }
 
@@ -295,6 +385,20 @@ static int parse_long(int argc, char **argv, struct options *o, struct err **err
 	return 0;
 }
 
+/* What is on with Kubernetes unless it was switched off. */
+static int complete_kubernetes(struct options *o, struct err **err)
+{
+	struct kubernetes_config *k = &o->config.kubernetes;
+
+	if (!k->authorize_cache_ms)
+		k->authorize_cache_ms = AUTHORIZE_CACHE_MS;
+	if (!o->has_require_label)
+		k->require_label = k->authorize;
+	if (k->enabled && !o->has_stop_config_map)
+		return set_text(&k->stop_config_map, KUBERNETES_STOP_SWITCH, err);
+	return 0;
+}
+
 static int check_together(const struct agent_config *c, struct err **err)
 {
 	bool all = c->tls_cert && c->tls_key && c->tls_ca;
@@ -305,6 +409,8 @@ static int check_together(const struct agent_config *c, struct err **err)
 			"--listen needs --tls-cert, --tls-key and --tls-ca: there is no TCP without TLS");
 	if (any && !c->listen)
 		return err_set(err, EINVAL, "--tls-* options are of no use without --listen");
+	if (c->kubernetes.authorize && !c->listen)
+		return err_set(err, EINVAL, "--authorize kubernetes is of no use without --listen");
 	return 0;
 }
 
@@ -337,5 +443,7 @@ int options_parse(int argc, char **argv, struct options *ret, struct err **err)
 		return r;
 	ret->has_verb = true;
 	r = parse_long(argc - 1, argv + 1, ret, err);
+	if (r >= 0)
+		r = complete_kubernetes(ret, err);
 	return r < 0 ? r : check_together(&ret->config, err);
 }

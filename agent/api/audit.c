@@ -74,7 +74,23 @@ void audit_change(struct api_server *server, const struct caller *caller,
 	else
 		snprintf(line + n, sizeof(line) - (size_t)n, "%u%s%s", call->status,
 			state ? ", " : "", state ? state : "");
+	if (call->decision) {
+		size_t used = strlen(line);
+
+		snprintf(line + used, sizeof(line) - used, "; %s", call->decision);
+	}
 	tell(server, line, experiment, instance);
+}
+
+void audit_decision(const struct authorize_ask *ask, const struct decision *d, void *data)
+{
+	struct api_server *server = data;
+	char line[LINE_MAX_BYTES];
+
+	snprintf(line, sizeof(line), "%.160s: %s %s faults.pgjolt.io in namespace %s: %.300s",
+		*d->user ? d->user : "a token", d->stranger ? "is nobody's, may not" : d->allowed ?
+		"may" : "may not", ask->verb, ask->namespace, d->why);
+	tell(server, line, NULL, NULL);
 }
 
 void audit_refusal(struct api_server *server, const struct caller *caller, const char *method,

@@ -4,6 +4,7 @@
 
 #include <cjson/cJSON.h>
 #include <stdint.h>
+#include "api/authorize.h"
 
 struct api_server;
 struct caller;
@@ -22,9 +23,12 @@ struct audit_call {
 	const cJSON *body, *answer;	/* may be NULL: where experiment, fault and instance are */
 	unsigned status;
 	const char *error;	/* NULL: it was done */
+	const char *decision;	/* why the caller may; NULL: it was not asked */
 };
 
 void audit_change(struct api_server *server, const struct caller *caller,
 	const struct audit_call *call);
+/* What the API server said of a user; data: the api_server. */
+void audit_decision(const struct authorize_ask *ask, const struct decision *d, void *data);
 void audit_refusal(struct api_server *server, const struct caller *caller, const char *method,
 	const char *path, const char *why);

@@ -7,6 +7,7 @@
 #include "core/json.h"
 #include "core/units.h"
 #include "instance/instance.h"
+#include "kubernetes/kubernetes.h"
 
 int handle_node(const struct call *call, struct answer *ret, struct err **err)
 {
@@ -39,8 +40,11 @@ int handle_instances(const struct call *call, struct answer *ret, struct err **e
 	if (r < 0)
 		return err_wrap(err, r, "find instances");
 	array = json_array();
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		if (call->server->agent->kubernetes)
+			kubernetes_describe(call->server->agent->kubernetes, list[i]);
 		json_append(array, instance_info_to_json(list[i]));
+	}
 	instance_list_free(list, n);
 	ret->json = json_object();
 	json_add_item(ret->json, "instances", array);
@@ -77,6 +81,10 @@ int handle_health(const struct call *call, struct answer *ret, struct err **err)
 	ret->text_type = "text/plain; charset=utf-8";
 	if (experiments_accepting(call->server->agent->experiments, &reason)) {
 		ret->text = strdup("ok\n");
+	} else if (experiments_is_locked(call->server->agent->experiments)) {
+		/* It does what it was told to: no reason to start it anew. */
+		if (asprintf(&ret->text, "ok, but %s\n", reason) < 0)
+			ret->text = NULL;
 	} else {
 		ret->status = 503;
 		if (asprintf(&ret->text, "%s\n", reason ? reason : "an experiment is stuck") < 0)

@@ -31,7 +31,7 @@ static void tell_refused(struct remote *r, const struct err *why)
 		return;
 	free(r->told);
 	r->told = strdup(err_text(why));
-	server_tell(r->server, "error", "the new TLS files are not taken, those before stay: %s",
+	agent_tell(r->server->agent, "error", "the new TLS files are not taken, those before stay: %s",
 		err_text(why));
 }
 
@@ -59,7 +59,7 @@ static int on_settled(sd_event_source *s, uint64_t usec, void *data)
 	}
 	tls_files_done(&r->files);
 	r->files = files;
-	server_tell(r->server, "audit", "new TLS files are in use: %s",
+	agent_tell(r->server->agent, "audit", "new TLS files are in use: %s",
 		r->server->agent->config.tls_cert);
 	return 0;
 }
@@ -74,7 +74,7 @@ static int on_change(sd_event_source *s, const struct inotify_event *event, void
 	if (code >= 0)
 		code = sd_event_source_set_enabled(r->settle, SD_EVENT_ONESHOT);
 	if (code < 0)
-		server_tell(r->server, "error", "TLS files: timer: %s", strerror(-code));
+		agent_tell(r->server->agent, "error", "TLS files: timer: %s", strerror(-code));
 	return 0;
 }
 

@@ -3,15 +3,18 @@
 #include <stdio.h>
 #include <string.h>
 #include "api/caller.h"
+#include "api/permission.h"
 #include "api/route.h"
 #include "api/server_internal.h"
 #include "core/clock.h"
 #include "core/json.h"
 #include "core/log.h"
 
+#define REQUEST_WORDS_MAX 512
+
 struct request {
 	struct api_server *server;
-	const struct listener *listener;
+	struct listener *listener;
 	struct MHD_Connection *connection;
 	struct client *client;
 	const struct route *route;	/* NULL until it is found, or where there is none */
@@ -25,6 +28,11 @@ struct request {
 	char *body;
 	size_t length, room;
 	bool too_long;			/* the rest of the body is read and dropped */
+	cJSON *json;			/* the body, parsed */
+	bool asked;			/* whether he may */
+	bool answered;			/* that question is */
+	bool suspended;			/* until then */
+	char words[REQUEST_WORDS_MAX];	/* of the decision; "" where nothing was asked */
 };
 
 static struct client *client_of(struct MHD_Connection *connection)
@@ -180,6 +188,8 @@ static const char *status_code(unsigned status)
 		return "EFBIG";
 	case 500:
 		return "EIO";
+	case 503:
+		return "EBUSY";
 	default:
 		return "EINVAL";
 	}
@@ -267,8 +277,7 @@ static enum MHD_Result query_take(void *cls, enum MHD_ValueKind kind, const char
 }
 
 /* Runs the route's handler. Returns the status; on an error 400 and above, *err has the words. */
-static unsigned run_handler(struct request *r, cJSON **body, struct answer *answer,
-	struct err **err)
+static unsigned run_handler(struct request *r, struct answer *answer, struct err **err)
 {
 	struct call call = {
 		.server = r->server,
@@ -276,16 +285,12 @@ static unsigned run_handler(struct request *r, cJSON **body, struct answer *answ
 		.pid = r->caller.pid,
 	};
 	struct query_check query = {r->route->query, &call, err, false};
-	unsigned status;
 	int code;
 
-	status = check_body(r, body, err);
-	if (status)
-		return status;
 	MHD_get_connection_values(r->connection, MHD_GET_ARGUMENT_KIND, query_take, &query);
 	if (query.bad)
 		return 400;
-	call.body = *body;
+	call.body = r->json;
 	code = r->route->handle(&call, answer, err);
 	if (code < 0) {
 		answer_done(answer);
@@ -338,16 +343,17 @@ static cJSON *error_body(const struct request *r, unsigned status, const struct 
 	return error_to_json(err->code, err->text);
 }
 
-static void audit(const struct request *r, unsigned status, const cJSON *body,
-	const cJSON *answer, const struct err *err)
+static void audit(const struct request *r, unsigned status, const cJSON *answer,
+	const struct err *err)
 {
 	const struct audit_call call = {
 		.verb = r->route->verb,
 		.experiment = r->id[0] ? r->id : NULL,
-		.body = body,
+		.body = r->json,
 		.answer = answer,
 		.status = status,
 		.error = err ? err->text : NULL,
+		.decision = r->words[0] && !r->refused ? r->words : NULL,
 	};
 
 	audit_change(r->server, &r->caller, &call);
@@ -355,7 +361,6 @@ static void audit(const struct request *r, unsigned status, const cJSON *body,
 
 static enum MHD_Result answer_request(struct request *r)
 {
-	_cleanup_json_ cJSON *body = NULL;
 	_cleanup_err_ struct err *err = NULL;
 	struct answer answer = {0};
 	struct MHD_Response *response;
@@ -366,12 +371,12 @@ static enum MHD_Result answer_request(struct request *r)
 		status = r->refused;
 		err = steal_ptr(r->problem);
 	} else {
-		status = run_handler(r, &body, &answer, &err);
+		status = run_handler(r, &answer, &err);
 	}
 	if (err)
 		answer.json = error_body(r, status, err);
 	if (r->route && r->route->verb)
-		audit(r, status, body, answer.json, err);
+		audit(r, status, answer.json, err);
 	metrics_count_request(&r->server->metrics,
 		r->route ? (unsigned)(r->route - routes) : routes_count, status);
 	response = respond(r, &answer);
@@ -383,6 +388,65 @@ static enum MHD_Result answer_request(struct request *r)
 	result = MHD_queue_response(r->connection, status, response);
 	MHD_destroy_response(response);
 	return result;
+}
+
+/* A user's name from a token, before the certificate's. */
+static void name_user(struct request *r, const char *user)
+{
+	char name[sizeof(r->caller.name)];
+
+	if (!*user)
+		return;
+	snprintf(name, sizeof(name), "%.100s (%.50s)", user, r->caller.name);
+	snprintf(r->caller.name, sizeof(r->caller.name), "%s", name);
+}
+
+static void on_permit(const struct permit *p, void *data)
+{
+	struct request *r = data;
+
+	r->answered = true;
+	name_user(r, p->user);
+	if (p->words)
+		snprintf(r->words, sizeof(r->words), "%s", p->words);
+	if (p->status) {
+		refuse(r, p->status, p->words);
+		r->caller.status = p->status;
+		if (!r->route->verb)
+			audit_refusal(r->server, &r->caller, r->route->method, r->route->path,
+				p->words);
+	}
+	if (!r->suspended)
+		return;
+	r->suspended = false;
+	if (r->client)
+		r->client->suspended = false;
+	MHD_resume_connection(r->connection);
+	listener_run(r->listener);
+}
+
+/* The whole request is there: is its body in order, and may he? */
+static void ask(struct request *r)
+{
+	unsigned status;
+
+	r->asked = true;
+	if (!r->refused) {
+		status = check_body(r, &r->json, &r->problem);
+		if (status)
+			r->refused = status;
+	}
+	if (r->refused || !r->listener->tls) {
+		r->answered = true;
+		return;
+	}
+	permission_ask(r->server, r->connection, r->route, r->id, r->json, on_permit, r);
+	if (r->answered)
+		return;
+	r->suspended = true;
+	if (r->client)
+		r->client->suspended = true;
+	MHD_suspend_connection(r->connection);
 }
 
 /* A client that asks before it sends is told at once that its body is too long. */
@@ -398,7 +462,7 @@ static bool is_announced_too_long(struct request *r)
 enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, const char *path,
 	const char *method, const char *version, const char *data, size_t *length, void **state)
 {
-	const struct listener *listener = cls;
+	struct listener *listener = cls;
 	struct request *r = *state;
 
 	(void)version;
@@ -411,6 +475,8 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 		if (!is_announced_too_long(r))
 			return MHD_YES;
 		r->too_long = true;
+		if (!r->refused)
+			r->refused = check_body(r, &r->json, &r->problem);
 		return answer_request(r);
 	}
 	if (*length > 0) {
@@ -418,7 +484,9 @@ enum MHD_Result request_handle(void *cls, struct MHD_Connection *connection, con
 		*length = 0;
 		return MHD_YES;
 	}
-	return answer_request(r);
+	if (!r->asked)
+		ask(r);
+	return r->answered ? answer_request(r) : MHD_YES;
 }
 
 void request_end(void *cls, struct MHD_Connection *connection, void **state,
@@ -438,6 +506,7 @@ void request_end(void *cls, struct MHD_Connection *connection, void **state,
 	}
 	err_free(r->problem);
 	free(r->body);
+	cJSON_Delete(r->json);
 	free(r);
 	*state = NULL;
 	server_leave_if_unused(l->server);

@@ -9,23 +9,26 @@
 static const char *const events_query[] = {"after", "follow", NULL};
 
 const struct route routes[] = {
-	{"GET", "/healthz", .handle = handle_health},
-	{"GET", "/metrics", .handle = handle_metrics},
+	{"GET", "/healthz", .right = RIGHT_NONE, .handle = handle_health},
+	{"GET", "/metrics", .right = RIGHT_NONE, .handle = handle_metrics},
 	{"GET", "/v1/clock", .handle = handle_clock},
 	{"GET", "/v1/events", .query = events_query, .handle = handle_events},
 	{"GET", "/v1/experiments", .handle = handle_list},
-	{"POST", "/v1/experiments", "arm", ROUTE_BODY_REQUIRED, .handle = handle_arm},
+	{"POST", "/v1/experiments", "arm", .body = ROUTE_BODY_REQUIRED, .right = RIGHT_ARM,
+		.handle = handle_arm},
 	{"GET", "/v1/experiments/{id}", .handle = handle_get},
-	{"POST", "/v1/experiments/{id}/fire", "fire", ROUTE_BODY_EMPTY, .handle = handle_fire},
-	{"POST", "/v1/experiments/{id}/renew", "renew", ROUTE_BODY_REQUIRED,
+	{"POST", "/v1/experiments/{id}/fire", "fire", .body = ROUTE_BODY_EMPTY, .right = RIGHT_KEEP,
+		.handle = handle_fire},
+	{"POST", "/v1/experiments/{id}/renew", "renew", .body = ROUTE_BODY_REQUIRED, .right = RIGHT_KEEP,
 		.handle = handle_renew},
-	{"POST", "/v1/experiments/{id}/revert", "revert", ROUTE_BODY_EMPTY,
+	{"POST", "/v1/experiments/{id}/revert", "revert", .body = ROUTE_BODY_EMPTY, .right = RIGHT_STOP,
 		.handle = handle_revert},
 	{"GET", "/v1/instances", .handle = handle_instances},
-	{"POST", "/v1/leave", "leave", ROUTE_BODY_EMPTY, .handle = handle_leave},
+	{"POST", "/v1/leave", "leave", .body = ROUTE_BODY_EMPTY, .handle = handle_leave},
 	{"GET", "/v1/node", .handle = handle_node},
-	{"POST", "/v1/probe", "probe", ROUTE_BODY_EMPTY, .handle = handle_probe},
-	{"POST", "/v1/revert", "revert all", ROUTE_BODY_OPTIONAL, .handle = handle_revert_all},
+	{"POST", "/v1/probe", "probe", .body = ROUTE_BODY_EMPTY, .handle = handle_probe},
+	{"POST", "/v1/revert", "revert all", .body = ROUTE_BODY_OPTIONAL, .right = RIGHT_STOP,
+		.handle = handle_revert_all},
 };
 const unsigned routes_count = ELEMENTS(routes);
 

@@ -41,10 +41,20 @@ enum route_body {
 /* A negative errno becomes its HTTP status and the error's words. */
 typedef int (*route_handler)(const struct call *call, struct answer *ret, struct err **err);
 
+/* What --authorize kubernetes asks of a caller on TCP. */
+enum route_right {
+	RIGHT_READ,	/* get faults.pgjolt.io in the agents' namespace */
+	RIGHT_NONE,	/* the certificate is enough */
+	RIGHT_ARM,	/* create faults.pgjolt.io in the target's namespace */
+	RIGHT_KEEP,	/* the same, of an experiment that is there */
+	RIGHT_STOP,	/* as reading; the certificate is enough while the API server does not answer */
+};
+
 struct route {
 	const char *method;
 	const char *path;	/* "/v1/experiments/{id}/fire" */
 	const char *verb;	/* for the audit; NULL: changes nothing */
+	enum route_right right;
 	enum route_body body;
 	const char *const *query;	/* NULL-terminated names; NULL: none allowed */
 	route_handler handle;

@@ -7,6 +7,7 @@
 #include "api/server_internal.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "kubernetes/kubernetes.h"
 
 static void run_all(struct api_server *s)
 {
@@ -67,23 +68,6 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-void server_tell(struct api_server *s, const char *kind, const char *fmt, ...)
-{
-	_cleanup_free_ char *text = NULL;
-	struct agent_event e = {.kind = (char *)kind};
-	va_list args;
-	int n;
-
-	va_start(args, fmt);
-	n = vasprintf(&text, fmt, args);
-	va_end(args);
-	if (n < 0)
-		abort();
-	e.text = text;
-	log_write(strcmp(kind, "error") == 0 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "%s", text);
-	event_log_add(s->agent->events, &e);
-}
-
 static int start(struct api_server *s, struct err **err)
 {
 	struct agent *a = s->agent;
@@ -105,6 +89,11 @@ static int start(struct api_server *s, struct err **err)
 	r = listener_new(s, fd, NULL, err);
 	if (r == 0 && a->config.listen)
 		r = remote_new(s, &s->remote, err);
+	if (r < 0)
+		return r;
+	if (a->config.kubernetes.authorize)
+		r = authorizer_new(kubernetes_api(a->kubernetes), a->config.kubernetes.authorize_cache_ms,
+			audit_decision, s, &s->authorizer, err);
 	if (r < 0)
 		return r;
 	s->follow_id = event_log_follow(a->events, on_event, s);
@@ -136,6 +125,7 @@ void api_server_free(struct api_server *s)
 		event_log_unfollow(s->agent->events, s->follow_id);
 	/* Followers get what was told last and a proper end. */
 	s->stopping = true;
+	authorizer_free(steal_ptr(s->authorizer));
 	for (struct event_stream *e = s->streams; e; e = e->next)
 		(void)event_stream_resume(e);
 	run_all(s);

@@ -52,12 +52,10 @@ struct api_server {
 	unsigned follow_id;
 	struct metrics metrics;
 	struct audit_window refusals;
+	struct authorizer *authorizer;	/* NULL: certificates alone */
 	bool stopping;
 };
 
-/* Once to the log, once to those who follow; kind "error" or "audit". */
-void server_tell(struct api_server *s, const char *kind, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
 /* Time limits and heartbeats: runs by itself while there are connections. */
 void server_tick_arm(struct api_server *s);
 /* An agent that its owner has done with leaves when nobody else uses it. */

@@ -25,6 +25,7 @@ static int role_word(const char *s, int *ret)
 static const struct json_field instance_fields[] = {
 	FIELD(JSON_STRING, instance_info, name, MANDATORY),
 	FIELD(JSON_STRING, instance_info, cluster),
+	FIELD(JSON_STRING, instance_info, cluster_name),
 	FIELD(JSON_STRING, instance_info, member),
 	FIELD(JSON_STRING, instance_info, node),
 	FIELD(JSON_ENUM, instance_info, role, .from_string = role_word),
@@ -55,6 +56,7 @@ void instance_info_free(struct instance_info *i)
 		return;
 	free(i->name);
 	free(i->cluster);
+	free(i->cluster_name);
 	free(i->member);
 	free(i->node);
 	free(i->pgdata);
@@ -91,6 +93,7 @@ struct instance_info *instance_info_copy(const struct instance_info *i)
 	*copy = *i;
 	copy->name = copy_text(i->name);
 	copy->cluster = copy_text(i->cluster);
+	copy->cluster_name = copy_text(i->cluster_name);
 	copy->member = copy_text(i->member);
 	copy->node = copy_text(i->node);
 	copy->pgdata = copy_text(i->pgdata);
@@ -115,6 +118,7 @@ cJSON *instance_info_to_json(const struct instance_info *i)
 
 	json_add_string(o, "name", i->name);
 	json_add_string(o, "cluster", i->cluster);
+	json_add_string(o, "cluster_name", i->cluster_name);
 	json_add_string(o, "member", i->member);
 	json_add_string(o, "node", i->node);
 	json_add_string(o, "role", role_to_string(i->role));

@@ -19,7 +19,8 @@ DECLARE_STRING_TABLE(role, enum role);	/* "unknown", "primary", "replica" */
 /* One PostgreSQL postmaster. */
 struct instance_info {
 	char *name;		/* "lab/pg1", "NAMESPACE/POD" */
-	char *cluster;		/* "lab" */
+	char *cluster;		/* "lab"; in Kubernetes "NAMESPACE/CLUSTER" */
+	char *cluster_name;	/* PostgreSQL's own setting, as its titles have it; NULL: not set */
 	char *member;		/* "pg1" */
 	char *node;
 	enum role role;
@@ -111,6 +112,7 @@ enum end_reason {
 	END_SHUTDOWN,		/* the agent stops */
 	END_REPLAY,		/* found in the journal at start */
 	END_FAILED,		/* fire failed */
+	END_STOPPED,		/* the kill switch */
 	END_REASON_MAX,
 };
 DECLARE_STRING_TABLE(end_reason, enum end_reason);

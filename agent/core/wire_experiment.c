@@ -27,6 +27,7 @@ static const char *const end_words[END_REASON_MAX] = {
 	[END_SHUTDOWN] = "shutdown",
 	[END_REPLAY] = "replay",
 	[END_FAILED] = "failed",
+	[END_STOPPED] = "stopped",
 };
 DEFINE_STRING_TABLE(end_reason, enum end_reason, end_words)
 

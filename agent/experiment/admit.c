@@ -65,6 +65,11 @@ static int admit_target(struct experiment *e, const struct arm_request *request,
 		return err_set(err, EPERM,
 			"instance %s shares the node's network namespace: %s would hit the node itself",
 			i->name, e->fault_name);
+	if (c->check_target) {
+		r = c->check_target(e->instance, request, c->data, err);
+		if (r < 0)
+			return r;
+	}
 	if (c->limits->clusters_allowed && !target_is_allowed(c->limits->clusters_allowed, i))
 		return err_set(err, EPERM, "instance %s is not among those that this agent allows",
 			i->name);

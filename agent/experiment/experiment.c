@@ -29,6 +29,11 @@ bool experiment_is_live(const struct experiment *e)
 	return e->state != EXPERIMENT_NEW && !experiment_is_ended(e);
 }
 
+const char *experiment_instance(const struct experiment *e)
+{
+	return e->instance_name;
+}
+
 bool experiment_is_ended(const struct experiment *e)
 {
 	return e->state == EXPERIMENT_CLEAN || e->state == EXPERIMENT_REFUSED;
@@ -209,6 +214,9 @@ static int same_again(struct experiment *e, uint64_t request, struct experiment 
 	if (e->request != request)
 		return err_set(err, EEXIST, "experiment %s is there already, for another request",
 			e->id);
+	if (e->state == EXPERIMENT_CLEAN)
+		return err_set(err, EEXIST, "experiment %s has ended (%s): an id serves once", e->id,
+			end_reason_to_string(e->end_reason));
 	if (e->state == EXPERIMENT_REFUSED)
 		return err_set(err, e->refusal, "%s", e->error ? e->error : "refused");
 	*ret = e;
@@ -219,7 +227,7 @@ int experiment_arm(struct experiments *all, const struct arm_request *request,
 	struct experiment **ret, struct err **err)
 {
 	_cleanup_err_ struct err *why = NULL;
-	struct experiment *e;
+	struct experiment *e = NULL;
 	uint64_t digest = 0;
 	int r;
 
@@ -231,8 +239,12 @@ int experiment_arm(struct experiments *all, const struct arm_request *request,
 	r = digest_of(request, &digest, err);
 	if (r < 0)
 		return r;
-	if (experiments_find(all, request->experiment, &e, NULL) >= 0)
+	r = experiments_find(all, request->experiment, &e, NULL);
+	if (r >= 0)
 		return same_again(e, digest, ret, err);
+	if (r == -ESTALE)
+		return err_set(err, EEXIST, "experiment %s has ended: an id serves once",
+			request->experiment);
 	e = experiment_new(all, request->experiment, request->run, request->fault,
 		request->instance);
 	if (!e)
@@ -269,6 +281,9 @@ static int may_fire(struct experiment *e, struct err **err)
 	if (e->state != EXPERIMENT_ARMED)
 		return err_set(err, ESTALE, "experiment %s is %s (%s), not armed", e->id,
 			experiment_state_to_string(e->state), end_reason_to_string(e->end_reason));
+	if (e->all->lock_reason)
+		return err_set(err, EBUSY, "experiment %s is not fired: %s", e->id,
+			e->all->lock_reason);
 	if (boot_ns() >= e->lease_end_boot_ns) {
 		experiment_revert(e, END_LEASE, NULL);
 		return err_set(err, ESTALE, "experiment %s: its lease ended before it was fired", e->id);

@@ -47,6 +47,10 @@ struct experiments_config {
 	int (*find_fault)(const char *name, const struct fault_driver **ret, struct err **err);
 	int (*find_instance)(const char *node_name, const char *name, struct instance_info **ret,
 		struct err **err);
+	/* NULL: none. Adds to the instance what is known elsewhere (Kubernetes), and refuses it where that
+	 * says no: -EPERM, -EBUSY. */
+	int (*check_target)(struct instance_info *i, const struct arm_request *request, void *data,
+		struct err **err);
 };
 
 int experiments_new(const struct experiments_config *config, struct experiments **ret,
@@ -62,10 +66,18 @@ int experiments_replay(struct experiments *all, struct err **err);
 int experiments_revert_all(struct experiments *all, enum end_reason reason, size_t *ret_left,
 	struct err **err);
 bool experiments_accepting(const struct experiments *all, const char **ret_reason);
+/* The kill switch: reverts all (END_STOPPED), the newest first, and refuses to arm and to fire with that
+ * reason until it is NULL. */
+void experiments_lock(struct experiments *all, const char *reason);
+/* NULL: it is off. */
+const char *experiments_lock_reason(const struct experiments *all);
+/* Is the kill switch all that stands in the way? */
+bool experiments_is_locked(const struct experiments *all);
 
 /* Validates, resolves the instance, checks limits, arms the driver, writes the journal.
- * The same id with the same body again answers with what is there, a refusal included (safe to
- * retry; an id names one attempt); with another body -EEXIST. *ret is borrowed until the next arm. */
+ * An id names one attempt. While that is there, the same body again answers with it, a refusal
+ * included (safe to retry). -EEXIST: another body, or the attempt has ended; ids are remembered
+ * long after the list forgot them (id_memory.h). *ret is borrowed until the next arm. */
 int experiment_arm(struct experiments *all, const struct arm_request *request,
 	struct experiment **ret, struct err **err);
 /* Idempotent once active. -ESTALE when the target is gone or the experiment has ended. */
@@ -74,8 +86,11 @@ int experiment_renew(struct experiment *e, uint64_t lease_ms, struct err **err);
 /* Starts the end; the state is clean (or stuck) on return for all drivers of today. Idempotent. */
 int experiment_revert(struct experiment *e, enum end_reason reason, struct err **err);
 
+/* -ENOENT, or -ESTALE: it has ended and the list has forgotten it. */
 int experiments_find(struct experiments *all, const char *id, struct experiment **ret,
 	struct err **err);
+/* The instance that it was armed for, by name. */
+const char *experiment_instance(const struct experiment *e);
 /* Includes the last 256 that ended. Borrowed pointers, in order of creation; caller frees the array. */
 int experiments_list(struct experiments *all, struct experiment ***ret, size_t *ret_count);
 /* Caller frees. */

@@ -15,6 +15,11 @@ int experiments_new(const struct experiments_config *config, struct experiments 
 	if (!all)
 		return err_set(err, ENOMEM, "no memory");
 	all->config = *config;
+	all->ids = id_memory_new();
+	if (!all->ids) {
+		free(all);
+		return err_set(err, ENOMEM, "no memory");
+	}
 	*ret = all;
 	return 0;
 }
@@ -31,6 +36,8 @@ void experiments_free(struct experiments *all)
 	free(all->list);
 	strv_free(all->bad);
 	free(all->reason);
+	free(all->lock_reason);
+	id_memory_free(all->ids);
 	free(all);
 }
 
@@ -89,6 +96,7 @@ static void experiments_trim(struct experiments *all)
 void experiments_add(struct experiments *all, struct experiment *e)
 {
 	experiments_trim(all);
+	id_memory_add(all->ids, e->id);
 	if (all->count == all->capacity) {
 		size_t capacity = all->capacity ? all->capacity * 2 : 8;
 		struct experiment **list = reallocarray(all->list, capacity, sizeof(*list));
@@ -110,6 +118,8 @@ int experiments_find(struct experiments *all, const char *id, struct experiment 
 			return 0;
 		}
 	}
+	if (id_memory_has(all->ids, id))
+		return err_set(err, ESTALE, "experiment %s has ended and is no longer kept", id);
 	return err_set(err, ENOENT, "no experiment '%s'", id);
 }
 
@@ -162,8 +172,10 @@ bool experiments_accepting(const struct experiments *all, const char **ret_reaso
 	for (size_t i = 0; i < all->count && !stuck; i++)
 		if (all->list[i]->state == EXPERIMENT_STUCK)
 			stuck = all->list[i];
-	if (!stuck && !all->bad)
-		return true;
+	if (!stuck && !all->bad) {
+		*ret_reason = all->lock_reason;
+		return !all->lock_reason;
+	}
 	free(cache->reason);
 	cache->reason = NULL;
 	if (stuck) {
@@ -245,6 +257,30 @@ int experiments_replay(struct experiments *all, struct err **err)
 		journal_entry_free(entries[i]);
 	free(entries);
 	return r < 0 ? err_wrap(err, r, "replay") : 0;
+}
+
+void experiments_lock(struct experiments *all, const char *reason)
+{
+	free(all->lock_reason);
+	all->lock_reason = reason ? strdup(reason) : NULL;
+	if (!reason)
+		return;
+	if (!all->lock_reason)
+		abort();
+	for (size_t i = all->count; i-- > 0;)
+		experiment_revert(all->list[i], END_STOPPED, NULL);
+}
+
+bool experiments_is_locked(const struct experiments *all)
+{
+	const char *reason;
+
+	return !experiments_accepting(all, &reason) && all->lock_reason && reason == all->lock_reason;
+}
+
+const char *experiments_lock_reason(const struct experiments *all)
+{
+	return all->lock_reason;
 }
 
 int experiments_revert_all(struct experiments *all, enum end_reason reason, size_t *ret_left,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "experiment/experiment.h"
+#include "experiment/id_memory.h"
 #include "kernel/proc.h"
 
 #define EXPERIMENT_ENDED_KEPT 256
@@ -13,6 +14,8 @@ struct experiments {
 	char **bad;			/* names of the journal's broken entries */
 	char *reason;			/* of the last experiments_accepting() */
 	bool stopping;
+	char *lock_reason;		/* the kill switch is on; NULL: off */
+	struct id_memory *ids;		/* that were ever used here */
 };
 
 struct experiment {

@@ -30,7 +30,7 @@ static int choose_orphans(const struct instance_info *instance, struct proc_choi
 		if (ids[i].pid <= 1 || ids[i].pid == getpid())
 			continue;
 		if (proc_title(ids[i].pid, &title, NULL) >= 0)
-			kind = instance_process_kind(title, instance->cluster, NULL);
+			kind = instance_process_kind(title, instance->cluster_name, NULL);
 		list[count++] = (struct proc_choice){ids[i], kind ? kind : "other"};
 	}
 	*ret = steal_ptr(list);
@@ -69,7 +69,7 @@ int clock_choose(const struct proc_id *postmaster, const struct instance_info *i
 	enum clock_choice which, struct proc_choice **ret, size_t *ret_count, struct err **err)
 {
 	_cleanup_free_ struct proc_choice *list = NULL;
-	const char *cluster = instance->cluster;
+	const char *cluster = instance->cluster_name;
 	size_t n = 0;
 	int r;
 

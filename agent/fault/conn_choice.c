@@ -61,7 +61,7 @@ static int find_replication(const struct instance_info *i, const struct proc_id 
 	size_t n;
 	int r;
 
-	r = proc_choose_titles(postmaster, i->cluster, titles, &list, &n, err);
+	r = proc_choose_titles(postmaster, i->cluster_name, titles, &list, &n, err);
 	for (size_t k = 0; r >= 0 && k < n; k++)
 		r = add_sockets_of(list[k].id.pid, out, err);
 	return r;

@@ -268,7 +268,7 @@ int disk_match_init(struct disk_match *m, const struct instance_info *i, const s
 	r = disk_areas_open(&n.postmaster, &n.areas, err);
 	if (r < 0)
 		return r;
-	n.cluster = i->cluster ? strdup(i->cluster) : NULL;
+	n.cluster = i->cluster_name ? strdup(i->cluster_name) : NULL;
 	*m = n;
 	return 0;
 }

@@ -69,14 +69,14 @@ static int choose(const struct freeze *z, struct proc_choice **ret, size_t *ret_
 
 	switch (z->which) {
 	case WHICH_INSTANCE:
-		return proc_choose_group(&z->postmaster, i->cluster, i->cgroup, ret, ret_count, err);
+		return proc_choose_group(&z->postmaster, i->cluster_name, i->cgroup, ret, ret_count, err);
 	case WHICH_TITLES:
 		return proc_choose_named(&z->postmaster, i, z->fault->params, ret, ret_count, err);
 	case WHICH_MANAGER:
 		return proc_choose_manager(&z->postmaster, i, ret, ret_count, err);
 	case WHICH_POSTGRES:
 	default:
-		return proc_choose_tree(&z->postmaster, i->cluster, ret, ret_count, err);
+		return proc_choose_tree(&z->postmaster, i->cluster_name, ret, ret_count, err);
 	}
 }
 

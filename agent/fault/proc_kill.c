@@ -81,7 +81,7 @@ static int choose(const struct kill *k, struct proc_choice **ret, size_t *ret_co
 	case WHICH_ALL:
 	case WHICH_POSTMASTER:
 	default:
-		return proc_choose_tree(&k->postmaster, i->cluster, ret, ret_count, err);
+		return proc_choose_tree(&k->postmaster, i->cluster_name, ret, ret_count, err);
 	}
 }
 

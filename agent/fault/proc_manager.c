@@ -130,7 +130,7 @@ static int consider_group(struct found *f, const struct proc_id *postmaster,
 	size_t n = 0;
 	int r;
 
-	r = proc_choose_group(postmaster, instance->cluster, instance->cgroup, &list, &n, &shared);
+	r = proc_choose_group(postmaster, instance->cluster_name, instance->cgroup, &list, &n, &shared);
 	if (r < 0 && f->count == 0)
 		return err_set(err, r, "%s", err_text(shared));
 	r = 0;
@@ -180,7 +180,7 @@ int proc_choose_manager(const struct proc_id *postmaster, const struct instance_
 	size_t n_tree = 0;
 	int r;
 
-	r = proc_choose_tree(postmaster, instance->cluster, &tree, &n_tree, err);
+	r = proc_choose_tree(postmaster, instance->cluster_name, &tree, &n_tree, err);
 	if (r >= 0)
 		r = proc_namespace(postmaster->pid, "pid", &own, err);
 	if (r >= 0)

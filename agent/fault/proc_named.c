@@ -117,9 +117,9 @@ int proc_choose_named(const struct proc_id *postmaster, const struct instance_in
 	if (r < 0)
 		return r;
 	if (w.titles)
-		r = proc_choose_titles(postmaster, instance->cluster, w.titles, &list, &n, err);
+		r = proc_choose_titles(postmaster, instance->cluster_name, w.titles, &list, &n, err);
 	else
-		r = proc_choose_tree(postmaster, instance->cluster, &list, &n, err);
+		r = proc_choose_tree(postmaster, instance->cluster_name, &list, &n, err);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < n; i++)

@@ -54,7 +54,7 @@ int stress_groups(struct stress *s, const struct instance_info *i, const struct 
 	size_t n;
 	int r;
 
-	r = proc_choose_group(&id, i->cluster, i->cgroup, &list, &n, err);
+	r = proc_choose_group(&id, i->cluster_name, i->cgroup, &list, &n, err);
 	if (r < 0)
 		return r;
 	r = group_target_find(i, c->name, c->v2_file, c->v1_file, &s->group, &why);

@@ -266,9 +266,9 @@ static void fill_from_titles(struct instance_info *i, const struct candidate *al
 
 		if (all[k].stat.ppid != i->pid || proc_title(all[k].stat.id.pid, &title, NULL) < 0)
 			continue;
-		if (!i->cluster)
-			process_title_cluster(title, &i->cluster);
-		kind = instance_process_kind(title, i->cluster, NULL);
+		if (!i->cluster_name)
+			process_title_cluster(title, &i->cluster_name);
+		kind = instance_process_kind(title, i->cluster_name, NULL);
 		if (!kind || strcmp(kind, "postmaster") == 0)
 			continue;
 		if (strcmp(kind, "startup") == 0 || strcmp(kind, "walreceiver") == 0)
@@ -278,24 +278,45 @@ static void fill_from_titles(struct instance_info *i, const struct candidate *al
 	}
 }
 
+/* A StatefulSet's pods are SET-NUMBER: what a pod's cluster is called while nobody else says it. */
+static size_t pod_stem(const char *pod)
+{
+	const char *dash = strrchr(pod, '-');
+
+	return dash && dash > pod && dash[1] && dash[1 + strspn(dash + 1, "0123456789")] == '\0' ?
+		       (size_t)(dash - pod) : strlen(pod);
+}
+
+static void name_in_pod(struct instance_info *i, const char *uid)
+{
+	_cleanup_free_ char *own = i->cluster_name ? name_clean(strdup(i->cluster_name)) :
+						     strndup(i->pod, pod_stem(i->pod));
+	char id[CONTAINER_ID_MAX];
+
+	i->pod_uid = strdup(uid);
+	i->member = strdup(i->pod);
+	if (kubernetes_container_id(i->cgroup, id))
+		kubernetes_container_name(i->namespace, i->pod, uid, id, NULL, &i->container, NULL);
+	if (asprintf(&i->name, "%s/%s", i->namespace, i->pod) < 0)
+		i->name = NULL;
+	if (!own || asprintf(&i->cluster, "%s/%s", i->namespace, own) < 0)
+		i->cluster = NULL;
+}
+
 static int fill_names(struct instance_info *i, const struct candidate *all, size_t count,
 	struct err **err)
 {
 	char uid[POD_UID_MAX];
 
-	i->cluster = cluster_of_command(i->pid);
+	i->cluster_name = printable(cluster_of_command(i->pid));
 	fill_from_titles(i, all, count);
-	if (!i->cluster)
-		i->cluster = strdup("postgres");
-	name_clean(i->cluster);
 	if (kubernetes_pod_uid(i->cgroup, uid) &&
 	    kubernetes_pod_name(uid, NULL, &i->namespace, &i->pod, NULL) == 0) {
 		name_clean(i->namespace);
-		i->pod_uid = strdup(uid);
-		i->member = strdup(name_clean(i->pod));
-		if (asprintf(&i->name, "%s/%s", i->namespace, i->pod) < 0)
-			i->name = NULL;
+		name_clean(i->pod);
+		name_in_pod(i, uid);
 	} else {
+		i->cluster = name_clean(strdup(i->cluster_name ? i->cluster_name : "postgres"));
 		i->member = own_host_name(i->pid);
 		if (!i->member && asprintf(&i->member, "%u", i->port) < 0)
 			i->member = NULL;

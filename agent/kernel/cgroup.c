@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,6 +167,24 @@ static const char *group_line(const char *text, const char *controller, size_t *
 		line = *end ? end + 1 : end;
 	}
 	return NULL;
+}
+
+int cgroup_enter_node(struct err **err)
+{
+	_cleanup_close_ int fd = open("/proc/1/ns/cgroup", O_RDONLY | O_CLOEXEC);
+	uint64_t ours, node;
+	int r;
+
+	if (fd < 0)
+		return err_errno(err, errno, "open /proc/1/ns/cgroup");
+	r = proc_namespace(getpid(), "cgroup", &ours, err);
+	if (r >= 0)
+		r = proc_namespace(1, "cgroup", &node, err);
+	if (r < 0 || ours == node)
+		return r;
+	if (setns(fd, CLONE_NEWCGROUP) < 0)
+		return err_errno(err, errno, "enter the node's cgroup namespace");
+	return 1;
 }
 
 int cgroup_of(pid_t pid, char **ret, struct err **err)

@@ -12,6 +12,10 @@
 #include "core/err.h"
 #include "kernel/proc.h"
 
+/* Into PID 1's cgroup namespace, so that /proc/PID/cgroup shows whole paths to an agent in a container that
+ * sees the node's processes. 1: done, 0: we are there already. */
+int cgroup_enter_node(struct err **err);
+
 /* Path of the v2 group of a process (or of the v1 freezer/systemd one where there is no v2). */
 int cgroup_of(pid_t pid, char **ret, struct err **err);
 /* Its path in the v1 hierarchy of a controller ("cpu", "blkio"), or in v2 for NULL; mounted or not. */

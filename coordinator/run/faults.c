@@ -66,7 +66,7 @@ static void take_info(struct run *r, struct run_experiment *e, const struct expe
 			(unsigned long long)f->hits, f->hits == 1 ? "" : "s");
 	/* A drill goes on to its next fault; what one injection was, was just ended. */
 	if (r->probes && e->ended && !was_ended && !e->let_go &&
-		info->end_reason == END_REQUESTED)
+		(info->end_reason == END_REQUESTED || info->end_reason == END_STOPPED))
 		run_abort(r, "somebody else stopped %s on %s", f->fault,
 			r->record->instances[f->instance].name);
 }

@@ -82,6 +82,55 @@ Test(experiment, a_request_beyond_reason_is_not_kept)
 	cr_assert_eq(experiment_arm(rig.all, &request, &e, NULL), -EEXIST);
 }
 
+Test(experiment, an_id_serves_once)
+{
+	struct experiment *e = rig_arm("ex-1", "fake-count"), *again = NULL;
+	struct arm_request request = rig_request("ex-1", "fake-count");
+	_cleanup_err_ struct err *err = NULL;
+	char id[32];
+
+	cr_assert_eq(experiment_revert(e, END_REQUESTED, NULL), 0);
+	cr_expect_eq(experiment_arm(rig.all, &request, &again, &err), -EEXIST);
+	cr_expect(strstr(err_text(err), "has ended (requested)"), "%s", err_text(err));
+	/* Long after the list has forgotten it. */
+	for (unsigned i = 0; i < 300; i++) {
+		snprintf(id, sizeof(id), "later-%u", i);
+		experiment_revert(rig_arm(id, "fake-count"), END_REQUESTED, NULL);
+	}
+	fake.calls[0] = '\0';
+	cr_expect_eq(experiment_arm(rig.all, &request, &again, &err), -EEXIST);
+	cr_expect_eq(experiments_find(rig.all, "ex-1", &again, &err), -ESTALE);
+	cr_expect_eq(experiments_find(rig.all, "ex-2", &again, &err), -ENOENT);
+	cr_expect_str_eq(fake.calls, "");
+}
+
+Test(experiment, the_kill_switch)
+{
+	struct experiment *active = rig_arm("ex-1", "fake-count"), *armed, *e = NULL;
+	struct arm_request request = rig_request("ex-3", "fake-count");
+	_cleanup_err_ struct err *err = NULL;
+	struct experiment_info *info;
+	const char *reason;
+
+	cr_assert_eq(experiment_fire(active, NULL), 0);
+	armed = rig_arm("ex-2", "fake-count");
+	experiments_lock(rig.all, "sale today");
+	info = experiment_describe(active);
+	cr_expect_eq(info->state, EXPERIMENT_CLEAN);
+	cr_expect_eq(info->end_reason, END_STOPPED);
+	experiment_info_free(info);
+	cr_expect_not(experiments_accepting(rig.all, &reason));
+	cr_expect_str_eq(reason, "sale today");
+	cr_expect(experiments_is_locked(rig.all));
+	cr_expect_eq(experiment_arm(rig.all, &request, &e, &err), -EBUSY);
+	cr_expect(strstr(err_text(err), "sale today"));
+	cr_expect_eq(experiment_fire(armed, NULL), -ESTALE);
+	experiments_lock(rig.all, NULL);
+	cr_expect(experiments_accepting(rig.all, &reason));
+	cr_expect_null(reason);
+	rig_arm("ex-4", "fake-count");
+}
+
 struct refusal {
 	const char *why;
 	int code;
@@ -432,7 +481,7 @@ Test(experiment, forgets_the_oldest_that_ended)
 	cr_assert_leq(count, EXPERIMENT_ENDED_KEPT + 2);
 	free(list);
 	cr_assert_eq(experiments_find(rig.all, "ex-live", &e, NULL), 0);
-	cr_assert_eq(experiments_find(rig.all, "ex-0", &e, NULL), -ENOENT);
+	cr_assert_eq(experiments_find(rig.all, "ex-0", &e, NULL), -ESTALE);
 }
 
 Test(experiment, the_end_of_all_ends_all_and_takes_no_more)

@@ -89,7 +89,7 @@ static void scene_start(struct scene *s, const char *json)
 	cr_assert_eq(json_parse(json, strlen(json), &object, NULL), 0);
 	cr_assert_eq(params_from_json(&fault_clock_skew, object, &s->params, NULL), 0);
 	cr_assert_eq(proc_identify(s->root, &id, NULL), 0);
-	s->instance = (struct instance_info){.name = (char *)"lab/none", .cluster = (char *)"lab",
+	s->instance = (struct instance_info){.name = (char *)"lab/none", .cluster_name = (char *)"lab",
 		.pid = s->root, .start_ticks = id.start_ticks, .cgroup = (char *)"/"};
 	cr_assert_geq(sd_event_new(&s->node.event), 0);
 	s->node.name = "node1";

@@ -1,0 +1,369 @@
+#!/usr/bin/python3
+"""--authorize kubernetes, the opt-in label, the kill switch and pods' labels, with an API server of our own and a
+PostgreSQL whose control group and log folder are a pod's."""
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "harness"))
+from agent_http import Agent, call, client_tls  # noqa: E402
+from kube_api import KubeApi  # noqa: E402
+from lib_postgres import PREFIX, Server, cgroup_root  # noqa: E402
+from openapi import Document  # noqa: E402
+
+document = Document()
+ME, OTHER = "system:serviceaccount:pgjolt:toolbox", "system:serviceaccount:db:other"
+NAMESPACE, POD = f"pjdb{os.getpid()}", "main-0"
+UID = "0a1b2c3d-4e5f-6071-8293-%012x" % os.getpid()
+ID = "%064x" % os.getpid()
+LOGS = "/var/log/pods"
+NODE = "testnode"
+EXTENSIONS = """
+[ca]
+basicConstraints=critical,CA:true
+[both]
+extendedKeyUsage=serverAuth,clientAuth
+subjectAltName=IP:127.0.0.1
+"""
+folder = api = pod = agent = None
+made_logs = False
+
+
+def file(name):
+    return os.path.join(folder, name)
+
+
+def openssl(*words):
+    subprocess.run(["openssl", *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+
+
+def make_certificates():
+    with open(file("x.cnf"), "w", encoding="ascii") as f:
+        f.write("[req]\ndistinguished_name=dn\n[dn]\n" + EXTENSIONS)
+    for name in ("ca", "pair"):
+        openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{name}.key")
+    openssl("req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=ca", "-days", "3", "-out", "ca.pem", "-config", "x.cnf",
+            "-extensions", "ca")
+    openssl("req", "-new", "-key", "pair.key", "-subj", "/CN=pgjolt-client", "-out", "pair.csr", "-config", "x.cnf")
+    openssl("x509", "-req", "-in", "pair.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-out",
+            "pair.pem", "-extfile", "x.cnf", "-extensions", "both")
+
+
+class Pod(Server):
+    """Its control group is /.../kubepods/burstable/podUID/ID."""
+
+    def __init__(self):
+        super().__init__("main-0", 55481, cluster="scope")
+        os.rmdir(cgroup_root() + self.cgroup)
+        self.top = cgroup_root() + f"/{PREFIX}kube"
+        self.cgroup = f"/{PREFIX}kube/kubepods/burstable/pod{UID}/{ID}"
+        os.makedirs(cgroup_root() + self.cgroup)
+
+    def remove(self):
+        super().remove()
+        for path, _, _ in os.walk(self.top, topdown=False):
+            os.rmdir(path)
+
+
+class Api:
+    """Calls to the agent on TCP with a token."""
+
+    def __init__(self, port, token):
+        self.token = token
+        self.connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=20,
+                                                      context=client_tls(file("ca.pem"), file("pair.pem"), file("pair.key")))
+
+    def __call__(self, method, path, body=None):
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return call(self.connection, document, method, path, body, headers=headers)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def setUpModule():
+    global folder, api, pod, made_logs
+    folder = tempfile.mkdtemp(prefix="pj-authorize-")
+    os.chmod(folder, 0o755)
+    try:
+        made_logs = not os.path.exists(LOGS)
+        os.makedirs(f"{LOGS}/{NAMESPACE}_{POD}_{UID}/database")
+        make_certificates()
+        api = KubeApi(file("pair.pem"), file("pair.key"))
+        pod = Pod().start()
+        reset()
+    except BaseException:
+        tearDownModule()
+        raise
+
+
+def tearDownModule():
+    if pod:
+        pod.remove()
+    if api:
+        api.stop()
+    shutil.rmtree(f"{LOGS}/{NAMESPACE}_{POD}_{UID}", ignore_errors=True)
+    if made_logs and os.path.isdir(LOGS):
+        os.rmdir(LOGS)
+    shutil.rmtree(folder)
+
+
+def reset():
+    api.users.update({"my-token": ME, "others-token": OTHER})
+    api.rights.clear()
+    api.rights.update({(ME, "create", NAMESPACE), (ME, "get", "pgjolt"), (OTHER, "get", "pgjolt"), (OTHER, "create", "elsewhere")})
+    api.put("namespaces", NAMESPACE, labels={"pgjolt.io/enabled": "true"})
+    api.put("namespaces", "plain")
+    api.put("pods", POD, NAMESPACE, labels={"cluster-name": "orders", "role": "master"}, spec={"nodeName": NODE},
+            metadata={"uid": UID, "ownerReferences": [{"kind": "StatefulSet", "name": "main", "controller": True}]},
+            status={"containerStatuses": [{"name": "postgres", "containerID": f"containerd://{ID}"}]})
+
+
+def arm_body(experiment, **more):
+    return {"experiment": experiment, "run": "run-1", "fault": "proc-freeze", "instance": f"{NAMESPACE}/{POD}",
+            "params": {"processes": "titles", "titles": ["walwriter"]}, "duration_ms": 30000, "lease_ms": 30000, **more}
+
+
+# A fault that any number of experiments may be armed with.
+SPARE = {"fault": "proc-kill", "params": {}}
+
+
+class WithAgent(unittest.TestCase):
+    options = ("--authorize", "kubernetes")
+    more = ()
+
+    def setUp(self):
+        reset()
+        self.where, self.port = tempfile.mkdtemp(prefix="pj-authorize-agent-"), free_port()
+        self.addCleanup(shutil.rmtree, self.where)
+        config = api.kubeconfig(file("config"), file("ca.pem"))
+        self.agent = Agent(self.where, "--node-name", NODE, "--listen", f"127.0.0.1:{self.port}", "--tls-cert", file("pair.pem"),
+                           "--tls-key", file("pair.key"), "--tls-ca", file("ca.pem"), "--kubeconfig", config, *self.options,
+                           *self.more, document=document).start()
+        self.addCleanup(self.agent.kill)
+        self.me, self.other = self.caller("my-token"), self.caller("others-token")
+        self.agent.wait_for(lambda: self.node()["accepting"])
+        self.agent.wait_for(lambda: self.instance()["labels"])
+
+    def tearDown(self):
+        self.assertEqual(self.agent.stop(), 0)
+        log = self.agent.read_log()
+        for secret in ("my-token", "others-token", "token-of-the-agent"):
+            self.assertNotIn(secret, log)
+
+    def caller(self, token):
+        caller = Api(self.port, token)
+        self.addCleanup(caller.connection.close)
+        return caller
+
+    def node(self):
+        return self.agent.call("GET", "/v1/node").json
+
+    def instance(self):
+        return [i for i in self.agent.call("GET", "/v1/instances").json["instances"] if i["pod_uid"] == UID][0]
+
+    def state(self, experiment):
+        return self.agent.call("GET", f"/v1/experiments/{experiment}").json["state"]
+
+    def arm(self, experiment, who=None, **more):
+        return (who or self.me)("POST", "/v1/experiments", arm_body(experiment, **more))
+
+    def refused(self, answer, status, *words):
+        self.assertEqual(answer.status, status, answer.body)
+        for word in words:
+            self.assertIn(word, answer.message)
+        return answer
+
+
+class Deciding(WithAgent):
+    def test_pods_labels_owner_and_container(self):
+        i = self.instance()
+        self.assertEqual((i["name"], i["cluster"], i["cluster_name"]), (f"{NAMESPACE}/{POD}", f"{NAMESPACE}/orders", "scope"))
+        self.assertEqual((i["container"], i["owner"]), ("postgres", "StatefulSet/main"))
+        self.assertEqual(sorted(i["labels"]), ["cluster-name=orders", "role=master"])
+
+    def test_who_may_and_the_audit(self):
+        self.assertEqual(self.arm("one").status, 201)
+        self.assertEqual(self.me("POST", "/v1/experiments/one/fire").json["state"], "active")
+        self.assertEqual(self.me("POST", "/v1/experiments/one/renew", {"lease_ms": 20000}).status, 200)
+        self.assertEqual((api.asked("tokenreviews"), api.asked("subjectaccessreviews")), (1, 1))
+        self.assertEqual(self.me("GET", "/v1/experiments/one").status, 200)
+        self.assertEqual(self.other("GET", "/v1/experiments").status, 200)
+        self.refused(self.other("POST", "/v1/experiments/one/renew", {"lease_ms": 1000}), 403, OTHER, "may not create", NAMESPACE)
+        self.refused(self.arm("two", self.other), 403, OTHER, "may not create", NAMESPACE)
+        self.assertEqual(self.other("POST", "/v1/experiments/one/revert").json["state"], "clean")
+        log = self.agent.read_log()
+        self.assertIn(f"audit: {ME} (certificate pgjolt-client): arm one, proc-freeze on {NAMESPACE}/{POD}: 201, armed; may create "
+                      f"faults.pgjolt.io in namespace {NAMESPACE} (RBAC: allowed by RoleBinding \"drills\")", log)
+        self.assertIn(f"audit: {ME} (certificate pgjolt-client): fire one, proc-freeze on {NAMESPACE}/{POD}: 200, active; may create "
+                      f"faults.pgjolt.io in namespace {NAMESPACE} (RBAC: allowed by RoleBinding \"drills\", cached)", log)
+        self.assertIn(f"audit: {OTHER} (certificate pgjolt-client): arm two, proc-freeze on {NAMESPACE}/{POD}: 403, {OTHER} may not "
+                      "create", log)
+        self.assertIn(f"audit: {OTHER}: may not create faults.pgjolt.io in namespace {NAMESPACE}: no rule", log)
+
+    def test_strangers(self):
+        self.refused(self.caller(None)("GET", "/v1/node"), 401, "token")
+        self.refused(self.caller("nobodys")("GET", "/v1/node"), 401, "token has expired")
+        self.refused(self.caller("nobodys")("POST", "/v1/revert"), 401, "token has expired")
+        self.refused(self.caller('x" {}')("GET", "/v1/node"), 401, "token")
+        self.assertEqual(self.caller(None)("GET", "/healthz").status, 200)
+        self.assertEqual(self.caller(None)("GET", "/metrics").status, 200)
+        api.rights.discard((OTHER, "get", "pgjolt"))
+        self.refused(self.other("GET", "/v1/instances"), 403, "may not get faults.pgjolt.io in namespace pgjolt")
+        self.refused(self.other("POST", "/v1/revert"), 403, "may not get")
+
+    def test_targets(self):
+        for name in ("plain", "UP/x", "/x", "", f"{NAMESPACE}"):
+            self.refused(self.arm("bad", instance=name), 403, "no namespace")
+        api.rights.add((ME, "create", "lab"))
+        self.refused(self.arm("bad-1", instance="lab/pg1"), 404, "no instance")
+        api.put("namespaces", NAMESPACE)
+        self.agent.wait_for(lambda: self.arm(f"label-{os.urandom(4).hex()}", **SPARE).status == 403)
+        self.refused(self.arm("label-2"), 403, f"kubectl label namespace {NAMESPACE} pgjolt.io/enabled=true")
+        # By the node's own socket too: it is the target that must have opted in.
+        self.refused(self.agent.call("POST", "/v1/experiments", arm_body("label-3")), 403, "opted in")
+        api.put("namespaces", NAMESPACE, labels={"pgjolt.io/enabled": "true"},
+                annotations={"pgjolt.io/faults": "net-*, proc-kill", "pgjolt.io/max-duration": "10s"})
+        self.agent.wait_for(lambda: "not among" in self.arm(f"bound-{os.urandom(4).hex()}").message)
+        self.refused(self.arm("bound-1"), 403, "proc-freeze is not among", "net-*, proc-kill")
+        self.refused(self.arm("bound-2", **SPARE), 403, "above namespace", "10s")
+
+    def test_replay(self):
+        self.assertEqual(self.arm("again").status, 201)
+        self.assertEqual(self.arm("again").status, 201)     # the answer was lost: asked again while it is there
+        self.assertEqual(self.me("POST", "/v1/experiments/again/revert").json["state"], "clean")
+        self.refused(self.arm("again"), 409, "an id serves once")
+        for verb, body in (("fire", None), ("renew", {"lease_ms": 1000})):
+            self.refused(self.me("POST", f"/v1/experiments/again/{verb}", body), 410)
+        self.assertEqual(self.state("again"), "clean")
+        self.assertIn(f"arm again, proc-freeze on {NAMESPACE}/{POD}: 409, experiment again has ended", self.agent.read_log())
+
+    def test_requests_that_wait_hold_nothing_up(self):
+        api.answer_after.clear()
+        try:
+            waiting = []
+            for i in range(3):
+                mine = self.caller("my-token")
+                mine.connection.request("POST", "/v1/experiments", json.dumps(arm_body(f"wait-{i}", **SPARE)),
+                                        {"Content-Type": "application/json", "Authorization": "Bearer my-token"})
+                waiting.append(mine)
+            gone = self.caller("others-token")
+            gone.connection.request("GET", "/v1/node", headers={"Authorization": "Bearer others-token"})
+            gone.connection.close()
+            self.agent.wait_for(lambda: api.asked("tokenreviews") >= 2)
+            self.assertEqual(self.agent.call("GET", "/v1/node").status, 200)
+        finally:
+            api.answer_after.set()
+        self.assertEqual([w.connection.getresponse().status for w in waiting], [201, 201, 201])
+        self.assertEqual(len([c for c in api.calls if c[1].endswith("subjectaccessreviews")]), 2)
+        self.assertEqual(self.me("POST", "/v1/revert").json["left"], 0)
+
+    def test_stopping_while_one_waits(self):
+        api.answer_after.clear()
+        try:
+            self.me.connection.request("GET", "/v1/node", headers={"Authorization": "Bearer my-token"})
+            self.agent.wait_for(lambda: api.asked("tokenreviews") == 1)
+            self.assertEqual(self.agent.stop(), 0)
+            self.assertEqual(self.me.connection.getresponse().status, 503)
+        finally:
+            api.answer_after.set()
+
+    def setUp(self):
+        api.calls.clear()
+        super().setUp()
+
+
+class Away(WithAgent):
+    more = ("--authorize-cache", "2s")
+
+    def test_without_the_api_server(self):
+        self.assertEqual(self.arm("held").status, 201)
+        self.assertEqual(self.me("GET", "/v1/node").status, 200)
+        api.stop()
+        try:
+            # Cached: still served.
+            self.assertIn(self.arm("cached", **SPARE).status, (201, 503))
+            self.agent.wait_for(lambda: self.arm(f"new-{os.urandom(4).hex()}", **SPARE).status == 503)
+            self.refused(self.arm("new"), 503, "is not known", "cannot be asked")
+            # What is there goes on, and ends when asked to; so does finding.
+            self.assertEqual(self.me("POST", "/v1/experiments/held/renew", {"lease_ms": 30000}).status, 200)
+            self.assertEqual(self.me("POST", "/v1/experiments/held/fire").json["state"], "active")
+            self.assertEqual(self.me("GET", "/v1/instances").status, 200)
+            self.assertEqual(self.instance()["labels"], ["cluster-name=orders", "role=master"])
+            self.refused(self.other("GET", "/v1/node"), 503)
+            self.assertEqual(self.other("POST", "/v1/experiments/held/revert").json["state"], "clean")
+            self.assertIn("200, clean; by certificate alone: the API server cannot be asked", self.agent.read_log())
+            self.agent.wait_for(lambda: "what was known last stays" in self.agent.read_log())
+        finally:
+            api.start()
+        self.agent.wait_for(lambda: self.arm(f"back-{os.urandom(4).hex()}", **SPARE).status == 201)
+        self.assertEqual(self.me("POST", "/v1/revert").json["left"], 0)
+
+    def test_a_right_that_was_taken_away(self):
+        self.assertEqual(self.arm("first").status, 201)
+        api.rights.discard((ME, "create", NAMESPACE))
+        self.agent.wait_for(lambda: self.me("POST", "/v1/experiments/first/renew", {"lease_ms": 1000}).status == 403)
+        self.refused(self.arm("second"), 403, "may not create")
+
+    def test_a_start_without_the_api_server(self):
+        self.assertEqual(self.agent.stop(), 0)
+        api.stop()
+        try:
+            self.agent.start()
+            self.assertEqual(self.instance()["name"], f"{NAMESPACE}/{POD}")
+            self.assertEqual((self.instance()["container"], self.instance()["cluster"]), ("database", f"{NAMESPACE}/scope"))
+            self.assertIn("has not been read", self.node()["reason"])
+            self.refused(self.agent.call("POST", "/v1/experiments", arm_body("dark")), 409, "has not been read")
+        finally:
+            api.start()
+        self.agent.wait_for(lambda: self.node()["accepting"])
+
+
+class KillSwitch(WithAgent):
+    options = ()
+
+    def test_stop(self):
+        self.assertIsNone(self.caller(None)("GET", "/v1/node").json["reason"])
+        free = self.caller(None)
+        self.assertEqual(self.arm("a", free).status, 201)
+        self.assertEqual(free("POST", "/v1/experiments/a/fire").json["state"], "active")
+        self.assertEqual(self.arm("b", free, params={"processes": "titles", "titles": ["checkpointer"]}).status, 201)
+        api.put("configmaps", "other", "pgjolt", data={"stop": "true"})
+        api.put("configmaps", "pgjolt-stop", "pgjolt", data={"stop": "true", "reason": "sale today\n"})
+        self.agent.wait_for(lambda: self.state("a") == "clean", 5)
+        ended = self.agent.call("GET", "/v1/experiments/a").json
+        self.assertEqual((ended["end_reason"], self.state("b")), ("stopped", "clean"))
+        node = self.node()
+        self.assertEqual((node["accepting"], node["reason"]), (False, "the kill switch (ConfigMap pgjolt/pgjolt-stop) is on: sale today "))
+        self.refused(self.arm("c", free), 409, "sale today")
+        answer = free("GET", "/healthz")
+        self.assertEqual(answer.status, 200)
+        self.assertIn(b"sale today", answer.body)
+        api.stop()
+        self.agent.wait_for(lambda: "does not tell of the kill switch: what was known last stays" in self.agent.read_log())
+        self.assertFalse(self.node()["accepting"])
+        api.start()
+        api.put("configmaps", "pgjolt-stop", "pgjolt", data={"stop": "false"})
+        self.agent.wait_for(lambda: self.node()["accepting"])
+        api.put("configmaps", "pgjolt-stop", "pgjolt", data={"stop": "true"})
+        self.agent.wait_for(lambda: not self.node()["accepting"])
+        api.delete("configmaps", "pgjolt-stop", "pgjolt")
+        self.agent.wait_for(lambda: self.node()["accepting"])
+        self.assertEqual(self.arm("d", free).status, 201)
+        self.assertIn("all faults are reverted, none is taken", self.agent.read_log())
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0 or not shutil.which("openssl"):
+        print("needs root and openssl")
+        sys.exit(77)
+    unittest.main(verbosity=2)

@@ -1,0 +1,78 @@
+/* What a namespace's annotations and the kill switch's ConfigMap say. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+#include "kubernetes/namespaces.h"
+#include "kubernetes/stop_switch.h"
+
+static cJSON *parse(const char *text)
+{
+	cJSON *json = NULL;
+
+	cr_assert_eq(json_parse(text, strlen(text), &json, NULL), 0, "%s", text);
+	return json;
+}
+
+static int check(const char *annotations, const char *fault, uint64_t duration_ms, struct err **err)
+{
+	struct arm_request request = {.fault = (char *)fault, .duration_ms = duration_ms};
+	_cleanup_json_ cJSON *namespace = NULL;
+	char text[512];
+
+	snprintf(text, sizeof(text), "{\"metadata\": {\"name\": \"db\", \"annotations\": {%s}}}", annotations);
+	namespace = parse(text);
+	return namespace_check_bounds(namespace, &request, err);
+}
+
+Test(bounds, of_a_namespace)
+{
+	static const char faults[] = "\"pgjolt.io/faults\": \"net-*, proc-kill\"";
+	static const char most[] = "\"pgjolt.io/max-duration\": \"10s\"";
+	_cleanup_err_ struct err *err = NULL;
+
+	cr_expect_eq(check("", "dns", 3600000, NULL), 0);
+	cr_expect_eq(check(faults, "net-shape", 1, NULL), 0);
+	cr_expect_eq(check(faults, "proc-kill", 1, NULL), 0);
+	cr_expect_eq(check(faults, "proc-freeze", 1, &err), -EPERM);
+	cr_expect(strstr(err_text(err), "proc-freeze") && strstr(err_text(err), "net-*, proc-kill"));
+	cr_expect_eq(check("\"pgjolt.io/faults\": \"\"", "dns", 1, NULL), -EPERM);
+	cr_expect_eq(check(most, "dns", 10000, NULL), 0);
+	cr_expect_eq(check(most, "dns", 10001, &err), -EPERM);
+	cr_expect(strstr(err_text(err), "10s"), "%s", err_text(err));
+	cr_expect_eq(check(most, "dns", UINT64_MAX, NULL), -EPERM);
+	cr_expect_eq(check("\"pgjolt.io/max-duration\": \"soon\"", "dns", 1, &err), -EPERM);
+	cr_expect(strstr(err_text(err), "soon"), "%s", err_text(err));
+}
+
+Test(stop_switch, words)
+{
+	static const struct {
+		const char *text;
+		bool on;
+	} cases[] = {
+		{"{}", false}, {"{\"data\": 5}", false}, {"{\"data\": {}}", false},
+		{"{\"data\": {\"stop\": \"\"}}", false}, {"{\"data\": {\"stop\": \"False\"}}", false},
+		{"{\"data\": {\"stop\": \"no\"}}", false}, {"{\"data\": {\"stop\": \"true\"}}", true},
+		{"{\"data\": {\"stop\": \"YES\"}}", true}, {"{\"data\": {\"stop\": \"ture\"}}", true},
+	};
+
+	cr_expect_not(stop_switch_is_on(NULL));
+	for (size_t i = 0; i < ELEMENTS(cases); i++) {
+		_cleanup_json_ cJSON *map = parse(cases[i].text);
+
+		cr_expect_eq(stop_switch_is_on(map), cases[i].on, "%s", cases[i].text);
+	}
+}
+
+Test(stop_switch, reason)
+{
+	_cleanup_json_ cJSON *map = parse("{\"metadata\": {\"name\": \"n\", \"namespace\": \"s\"}, "
+		"\"data\": {\"stop\": \"true\", \"reason\": \"a\\nb\"}}");
+	_cleanup_json_ cJSON *bare = parse("{\"metadata\": {\"name\": \"n\", \"namespace\": \"s\"}}");
+	_cleanup_free_ char *words = stop_switch_words(map), *none = stop_switch_words(bare);
+	_cleanup_free_ char *path = stop_switch_path("s", "n");
+
+	cr_expect_str_eq(words, "the kill switch (ConfigMap s/n) is on: a b");
+	cr_expect_str_eq(none, "the kill switch (ConfigMap s/n) is on");
+	cr_expect_str_eq(path, "/api/v1/namespaces/s/configmaps?fieldSelector=metadata.name%3Dn");
+}
