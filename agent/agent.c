@@ -15,7 +15,7 @@
 #include "core/durable.h"
 #include "core/log.h"
 #include "instance/instance.h"
-#include "kubernetes/kubernetes.h"
+#include "kubeapi/kubernetes.h"
 
 void agent_config_done(struct agent_config *c)
 {

@@ -7,7 +7,7 @@
 #include "core/json.h"
 #include "core/units.h"
 #include "instance/instance.h"
-#include "kubernetes/kubernetes.h"
+#include "kubeapi/kubernetes.h"
 
 int handle_node(const struct call *call, struct answer *ret, struct err **err)
 {

@@ -7,7 +7,7 @@
 #include "api/route.h"
 #include "api/server_internal.h"
 #include "core/json.h"
-#include "kubernetes/kubernetes.h"
+#include "kubeapi/kubernetes.h"
 
 #define NAMESPACE_MAX 64	/* with its NUL (RFC 1123) */
 #define WORDS_MAX     640

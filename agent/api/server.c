@@ -7,7 +7,7 @@
 #include "api/server_internal.h"
 #include "core/clock.h"
 #include "core/log.h"
-#include "kubernetes/kubernetes.h"
+#include "kubeapi/kubernetes.h"
 
 static void run_all(struct api_server *s)
 {

@@ -1,4 +1,4 @@
-#include "kubernetes/stop_switch.h"
+#include "kubeapi/stop_switch.h"
 
 #include <string.h>
 #include <strings.h>

@@ -1,4 +1,4 @@
-#include "kubernetes/pods.h"
+#include "kubeapi/pods.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 #include <criterion/criterion.h>
 #include <string.h>
-#include "kubernetes/pods.h"
+#include "kubeapi/pods.h"
 
 #define ID "c0ffee000000000011111111222222223333333344444444555555556666666f"
 

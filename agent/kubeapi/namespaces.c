@@ -1,4 +1,4 @@
-#include "kubernetes/namespaces.h"
+#include "kubeapi/namespaces.h"
 
 #include <fnmatch.h>
 #include <string.h>

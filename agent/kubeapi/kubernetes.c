@@ -1,12 +1,12 @@
-#include "kubernetes/kubernetes.h"
+#include "kubeapi/kubernetes.h"
 
 #include <string.h>
 #include "agent.h"
 #include "core/log.h"
 #include "kube/kube.h"
-#include "kubernetes/namespaces.h"
-#include "kubernetes/pods.h"
-#include "kubernetes/stop_switch.h"
+#include "kubeapi/namespaces.h"
+#include "kubeapi/pods.h"
+#include "kubeapi/stop_switch.h"
 
 /* A watch, and what is to be told of the API server's coming and going. */
 struct view {

@@ -2,8 +2,8 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
-#include "kubernetes/namespaces.h"
-#include "kubernetes/stop_switch.h"
+#include "kubeapi/namespaces.h"
+#include "kubeapi/stop_switch.h"
 
 static cJSON *parse(const char *text)
 {
