@@ -108,7 +108,7 @@ static int find_file(struct cert *x, const struct fault *f, struct err **err)
 	ssize_t n;
 	int r;
 
-	if (given) {
+	if (given && given[0]) {
 		x->named = strdup(given);
 		r = x->named ? 0 : err_errno(err, ENOMEM, "name a file");
 	} else {
@@ -134,7 +134,7 @@ static int read_ca_key(const struct params *p, char **ret, struct err **err)
 	size_t length;
 	int r;
 
-	if (!path)
+	if (!path || !path[0])
 		return 0;
 	r = file_read(AT_FDCWD, path, KEY_MAX, ret, &length, err);
 	return r < 0 ? err_wrap(err, r == -ENOENT ? EINVAL : r, "ca-key") : 0;

@@ -4,8 +4,12 @@
 # a write to etcd, so no acknowledged commit is lost; and a lab of one member, or one whose replicas are all
 # down, still takes writes.
 patroni_yml() {
-	local ip quarter
+	local ip quarter ssl= verify=
 
+	if [ -n "$tls" ]; then
+		ssl=", ssl: 'on', ssl_cert_file: /run/tls/server.crt, ssl_key_file: /run/tls/server.key"
+		verify=', sslmode: verify-ca, sslrootcert: /run/tls/ca.crt'
+	fi
 	ip=$(member_ip "$me")
 	quarter=$((10#$ttl / 4))
 	cat <<X
@@ -58,10 +62,10 @@ postgresql:
   bin_dir: $pg_bin
   pgpass: /run/patroni/pgpass
   use_unix_socket: true
-  parameters: {unix_socket_directories: /run/postgresql}
+  parameters: {unix_socket_directories: /run/postgresql$ssl}
   authentication:
     superuser: {username: postgres, password: $postgres_password}
-    replication: {username: replicator, password: $replicator_password}
+    replication: {username: replicator, password: $replicator_password$verify}
   basebackup: [checkpoint: fast, no-sync]
   pg_hba:
     - local all postgres peer

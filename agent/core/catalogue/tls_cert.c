@@ -27,7 +27,7 @@ static const struct param_spec params[] = {
 		.help = "The file, as the instance sees it, where its settings do not tell it."},
 	{.name = "ca-key", .type = PARAM_TEXT,
 		.help = "A file on the agent's node with the private key of the CA that signed the present "
-			"certificate. Then clients that verify see just what is asked for."},
+			"certificate. Then clients that verify see just what is asked for. Empty: not at hand."},
 };
 
 static const struct fault_example examples[] = {
@@ -47,7 +47,7 @@ static int check_path(const struct params *p, const char *name, struct err **err
 {
 	const char *path = params_text(p, name);
 
-	if (path && path[0] != '/')
+	if (path && path[0] && path[0] != '/')
 		return err_set(err, -EINVAL, "%s: \"%.64s\" is no absolute path", name, path);
 	return 0;
 }
@@ -56,12 +56,13 @@ static int check(const struct params *p, struct err **err)
 {
 	enum mode mode = (enum mode)params_number(p, "mode");
 	bool ca = params_number(p, "file") == CA;
+	const char *key = params_text(p, "ca-key");
 	int r;
 
 	if (ca && mode == WRONG_HOST)
 		return err_set(err, -EINVAL, "mode: a CA's certificate names no host: wrong-host is for "
 					     "file server and client");
-	if (params_is_set(p, "ca-key") && (ca || mode == UNTRUSTED || mode == UNREADABLE))
+	if (key && key[0] && (ca || mode == UNTRUSTED || mode == UNREADABLE))
 		return err_set(err, -EINVAL, "ca-key: is for file server and client with mode expired, "
 					     "not-yet-valid and wrong-host");
 	r = check_path(p, "path", err);
@@ -84,11 +85,12 @@ const struct fault_spec fault_tls_cert = {
 		"conn-reset to see it at once. A file of several certificates: of server and client the "
 		"first is changed, of ca all.\n\n"
 		"What a client sees. sslmode disable to require look at nothing and connect, but for "
-		"require with a root certificate there, which is verify-ca. verify-ca and verify-full, with "
-		"ca-key: \"certificate has expired\", \"certificate is not yet valid\", or, with verify-full "
+		"require with a root certificate there, which is verify-ca. verify-ca and verify-full refuse; "
+		"psql says \"certificate verify failed\", OpenSSL why. With ca-key: \"certificate has "
+		"expired\", \"certificate is not yet valid\", or, with verify-full "
 		"alone, that the name does not match. Without ca-key the changed certificate still "
-		"names its CA but has no signature of it, and OpenSSL, so libpq too, says "
-		"\"certificate signature failure\" before it looks at dates and names; Go's clients look at "
+		"names its CA but has no signature of it, and OpenSSL, so libpq too, stops at "
+		"the signature before it looks at dates and names; Go's clients look at "
 		"dates first and say expired. untrusted: \"unable to get local issuer certificate\". A "
 		"certificate that is its own CA (self-signed) fails as \"self-signed certificate\", or as "
 		"one without a signature. ca: OpenSSL takes a root's dates as they are, and the server "
