@@ -156,6 +156,7 @@ void run_interrupt(struct run *r)
 	if (!again || r->hurry)
 		return;
 	r->hurry = true;
+	r->hurry_ns = now_ns();
 	if (r->probes)
 		probes_hurry(r->probes);
 	run_note(r, EVENT_NOTE, -1, "hurry", "interrupted again: nothing is waited for any more");

@@ -71,6 +71,7 @@ struct run {
 
 	bool interrupted;
 	bool hurry;			/* interrupted again: nothing is waited for any more */
+	uint64_t hurry_ns;		/* since when */
 	bool all_gone;			/* no instance of the cluster is left */
 	uint64_t gone_since_ns, gone_asked_ns;
 	char *abort_why;		/* set: stop the steps, revert, report */
