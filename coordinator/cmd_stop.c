@@ -139,10 +139,10 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	size_t left = 0;
 	int r = cli_parse(verb, argc, argv, NULL, &o, &ids, &err), code;
 
-	if (r >= 0 && (o.unlock ? o.all || ids || o.lock : !o.all == !ids))
-		r = err_set(&err, -EINVAL, "give the ids of experiments, or --all, or --unlock");
 	if (r >= 0 && o.lock && !o.all)
 		r = err_set(&err, -EINVAL, "--lock goes with --all");
+	if (r >= 0 && (o.unlock ? o.all || ids || o.lock : !o.all == !ids))
+		r = err_set(&err, -EINVAL, "give the ids of experiments, or --all, or --unlock");
 	if (r < 0) {
 		code = r == -ECANCELED ? EXIT_PASSED : cli_usage(verb, err);
 	} else if ((o.lock || o.unlock) && set_lock(&o, &err) < 0) {

@@ -15,6 +15,7 @@ const struct cli_verb *const cli_verbs[] = {
 	&verb_status,
 	&verb_stop,
 	&verb_report,
+	&verb_certs,
 	&verb_completion,
 	&verb_version,
 	NULL,

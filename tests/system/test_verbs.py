@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from harness.agent import BUILD  # noqa: E402
 
 PGJOLT = os.path.join(BUILD, "coordinator", "pgjolt")
-VERBS = ("run", "inject", "drills", "faults", "nodes", "targets", "status", "stop", "report",
+VERBS = ("run", "inject", "drills", "faults", "nodes", "targets", "status", "stop", "report", "certs",
          "completion", "version")
 FAULTS = {"net-partition", "net-shape", "proc-kill", "proc-freeze"}
 DRILLS = {"partition-primary", "partition-primary-from-dcs", "partition-asymmetric", "kill-primary",
@@ -139,6 +139,10 @@ def test_wrong_usage(folder):
             (("nodes", "foo"), "unexpected \"foo\""),
             (("stop",), "give the ids of experiments, or --all"),
             (("stop", "--all", "x"), "give the ids of experiments, or --all"),
+            (("stop", "--unlock", "--all"), "or --unlock"),
+            (("stop", "--lock", "why", "x"), "--lock goes with --all"),
+            (("certs", "--days", "0"), "--days: 1 to 3650"),
+            (("certs", "x"), 'unexpected "x"'),
             (("faults", "a", "b"), "one fault at a time"),
             (("faults", "net-shape", "--format", "pdf"), "text or markdown"),
             (("targets", "x"), 'unexpected "x"'),
