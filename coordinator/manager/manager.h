@@ -29,6 +29,7 @@ struct cluster_view {
 	char *source;		/* which member answered */
 	char *leader;		/* name of the member that leads; NULL: none */
 	bool paused;		/* maintenance */
+	bool guessed;		/* no manager's word: what the instances were when the drill began */
 	bool synchronous;	/* commits are to wait for a replica, as the manager is set up */
 	char *refuse;		/* why no drill may begin now (fenced, hibernated); NULL: nothing */
 	char *unsettled;	/* the manager's word for what it is still about; NULL: nothing */

@@ -29,6 +29,7 @@ static int plain_read(struct manager *m, struct cluster_view **ret, struct err *
 		abort();
 	v->at_ns = now_ns();
 	v->source = strdup("processes");
+	v->guessed = true;
 	v->members = calloc(p->n + 1, sizeof(*v->members));
 	if (!v->members)
 		abort();

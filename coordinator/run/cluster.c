@@ -100,7 +100,9 @@ const struct target *cluster_primary(const struct cluster *c)
 {
 	const struct target *found = NULL;
 
-	for (size_t i = 0; c->view && c->view->leader && i < c->view->n_members; i++) {
+	bool told = c->view && c->view->leader && !c->view->guessed;
+
+	for (size_t i = 0; told && i < c->view->n_members; i++) {
 		const struct cluster_member *m = &c->view->members[i];
 
 		if (m->instance && strcmp(m->name, c->view->leader) == 0 &&

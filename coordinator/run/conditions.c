@@ -40,7 +40,7 @@ static bool demoted(const struct run *r, uint64_t since_ns)
 	if (is_fresh(o) && o->at_ns >= since_ns)
 		return o->in_recovery || o->read_only;
 	m = cluster_member_of(&r->cluster, r->record->instances[r->primary_at_fire].name);
-	return v && v->at_ns >= since_ns && v->leader && (!m || strcmp(m->name, v->leader));
+	return v && !v->guessed && v->at_ns >= since_ns && v->leader && (!m || strcmp(m->name, v->leader));
 }
 
 static int find_primary(const struct run *r)
@@ -113,7 +113,7 @@ bool run_streaming(const struct run *r, char **ret_why)
 		explain(ret_why, r->record->manager, v->unsettled);
 		return false;
 	}
-	if (v && !v->leader) {
+	if (v && !v->leader && !v->guessed) {
 		explain(ret_why, r->record->manager, "names no leader");
 		return false;
 	}

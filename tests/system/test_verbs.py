@@ -15,7 +15,8 @@ PGJOLT = os.path.join(BUILD, "coordinator", "pgjolt")
 VERBS = ("run", "inject", "drills", "faults", "nodes", "targets", "status", "stop", "report", "certs",
          "completion", "version")
 FAULTS = {"net-partition", "net-shape", "proc-kill", "proc-freeze"}
-DRILLS = {"partition-primary", "partition-primary-from-dcs", "partition-asymmetric", "kill-primary",
+DRILLS = {"partition-primary", "partition-primary-from-dcs", "partition-primary-from-apiserver",
+          "partition-asymmetric", "kill-primary",
           "freeze-primary", "slow-replication", "lossy-network", "flap-primary", "isolate-replica",
           "cascade-primary-then-candidate"}
 
@@ -92,7 +93,8 @@ def test_completion(folder):
 
     assert complete("") == set(VERBS)
     assert complete("re") == {"report"}
-    assert complete("run", "partition-p") == {"partition-primary", "partition-primary-from-dcs"}
+    assert complete("run", "partition-p") == {"partition-primary", "partition-primary-from-dcs",
+                                              "partition-primary-from-apiserver"}
     assert FAULTS <= complete("inject", "")
     assert {"--peers", "--target", "--for"} <= complete("inject", "net-partition", "--")
     assert {"patroni", "plain"} <= complete("run", "x", "--manager", "p")
