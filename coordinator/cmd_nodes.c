@@ -27,7 +27,8 @@ static void add_missing(struct node_info ***nodes, size_t *n, const char *name, 
 }
 
 /* Nodes of the cluster that have no agent which answers, as far as we may know. */
-static void find_missing(struct session *s, struct node_info ***nodes, size_t *n)
+static void find_missing(const struct options *o, struct session *s, struct node_info ***nodes,
+	size_t *n)
 {
 	_cleanup_json_ cJSON *all = NULL;
 	const cJSON *node;
@@ -39,8 +40,9 @@ static void find_missing(struct session *s, struct node_info ***nodes, size_t *n
 			abort();
 		add_missing(nodes, n, s->missing[i].node, why);
 	}
-	/* Who may not list nodes sees the agents alone. */
-	if (!s->kube || kube_list(s->kube, "/api/v1/nodes", &all, NULL) < 0)
+	/* Who names agents asks for these, and must not wait for an API server: a pod's probe is such a
+	 * one. Who may not list nodes sees the agents alone. */
+	if (!s->kube || o->session.agents || kube_list(s->kube, "/api/v1/nodes", &all, NULL) < 0)
 		return;
 	cJSON_ArrayForEach(node, all)
 	{
@@ -111,7 +113,7 @@ static int nodes(const struct options *o, struct err **err)
 	for (; r >= 0 && n < s->n_links; n += r >= 0)
 		r = agent_link_node(s->links[n], &list[n], err);
 	if (r >= 0) {
-		find_missing(s, &list, &n);
+		find_missing(o, s, &list, &n);
 		if (o->session.json)
 			print_json(list, n);
 		else

@@ -57,6 +57,9 @@ static int session_local(struct session *s, enum session_use use, struct err **e
 	}
 	if (r < 0)
 		return r;
+	if (use == SESSION_LOOK && !answers && getenv("KUBECONFIG"))
+		fprintf(stderr, "pgjolt: note: this is about this host; for the Kubernetes cluster of "
+				"$KUBECONFIG run `kubectl pgjolt ...`\n");
 	if (use == SESSION_EXISTING && !answers)
 		return err_set(err, -ESRCH,
 			"no agent answers on %s: start `pgjolt-agent serve`, or name one with --agent",
