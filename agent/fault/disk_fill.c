@@ -45,6 +45,9 @@ static int try_it(const struct node *node, struct err **err)
 
 	if (!proc_has_capability(CAP_SYS_PTRACE))
 		return err_set(err, EPERM, "CAP_SYS_PTRACE is missing");
+	/* In a folder of another owner. */
+	if (!proc_has_capability(CAP_DAC_OVERRIDE))
+		return err_set(err, EPERM, "CAP_DAC_OVERRIDE is missing");
 	fd = open(folder, O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
 	if (fd < 0 && errno != EOPNOTSUPP && errno != ENOENT)
 		return err_errno(err, errno, "make an unnamed file (O_TMPFILE, Linux 3.11) in %s", folder);

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include "fault/stress.h"
 #include "fault/volume_target.h"
 #include "hold/load.h"
+#include "kernel/proc.h"
 
 #define FAULT	    "disk-stress"
 #define SPARE_LEAST (32UL << 20)
@@ -39,6 +41,11 @@ DEFINE_CLEANUP(struct disk, disk_free)
 static int probe(const struct node *node, struct support *ret, struct err **err)
 {
 	(void)node;
+	/* Its file lies in a folder of another owner. */
+	if (!proc_has_capability(CAP_DAC_OVERRIDE)) {
+		ret->reason = strdup("CAP_DAC_OVERRIDE is missing");
+		return 0;
+	}
 	return stress_probe(ret, err);
 }
 
