@@ -1,6 +1,7 @@
 """The Kubernetes that tests/kube runs on: PGJOLT_KUBELAB, a script that brings up a real one of several nodes on this machine,
 or any cluster by KUBECONFIG (kind for instance; then PGJOLT_IMAGE names an image that its nodes have, and what stops nodes,
 kubelets or the API server is skipped)."""
+import json
 import os
 import re
 import shutil
@@ -45,8 +46,12 @@ def reason_to_skip():
     return "neither PGJOLT_KUBELAB names a script nor KUBECONFIG a cluster"
 
 
+def kubelab_names():
+    return {"KUBELAB_DIR": kubelab_folder(), "KUBELAB": os.environ.get("KUBELAB", "pgjolt-kube")}
+
+
 def kubelab(*words, timeout=120, check=True, **kwargs):
-    env = {**os.environ, "KUBELAB_DIR": kubelab_folder(), "KUBELAB": os.environ.get("KUBELAB", "pgjolt-kube")}
+    env = {**os.environ, **kubelab_names()}
     r = subprocess.run([kubelab_script(), *words], text=True, timeout=timeout, env=env, check=False,
                        capture_output=True, **kwargs)
     if check and r.returncode != 0:
@@ -64,3 +69,227 @@ def wait_for(what, condition, limit=60, every=0.3):
         if time.monotonic() > end:
             raise AssertionError(f"not within {limit} s: {what}")
         time.sleep(every)
+
+
+class Cluster:
+    """A cluster with pgjolt from its manifests, and a Patroni cluster `orders` of three in namespace shop."""
+
+    def __init__(self, overlay="standard"):
+        self.folder = os.path.join(TOP, "build", "kube")
+        self.image = os.environ.get("PGJOLT_IMAGE") or "localhost/pgjolt:test"
+        self.own = kubelab_script() is not None
+        self.agent = self       # for suite: whose log() to show
+        self.nodes = []
+        self.background = []
+        os.makedirs(self.folder, exist_ok=True)
+        try:
+            began = time.monotonic()
+            if self.own:
+                self.bring_up()
+            self.say("cluster and image", began)
+            began = time.monotonic()
+            self.install(overlay)
+            self.kubectl("apply", "-f", os.path.join(TOP, "tests", "kube", "data", "patroni.yaml"))
+            self.wait_agents()
+            wait_for("the Patroni cluster", self.patroni_is_whole, 180)
+            self.say("agents and PostgreSQL", began)
+        except BaseException:
+            print(self.log()[-6000:], flush=True)
+            self.remove()
+            raise
+
+    @staticmethod
+    def say(what, began):
+        print(f"    {what}: {time.monotonic() - began:.1f} s", flush=True)
+
+    def bring_up(self):
+        archive = os.path.join(self.folder, "pgjolt-test.tar")
+        build = subprocess.Popen([os.path.join(TOP, "tools", "image"), "--from-build", "--tag", self.image,
+                                  "--output", archive], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        kubectl_program()
+        if kubelab("kubectl", "get", "nodes", check=False).returncode != 0:
+            kubelab("down", check=False)
+            kubelab("up", "2", timeout=180)
+        said = build.communicate(timeout=600)[0]
+        assert build.returncode == 0, said
+        kubelab("import", archive)
+
+    def kubectl(self, *words, check=True, stdin=None, timeout=120):
+        if self.own:
+            r = kubelab("kubectl", *words, check=False, input=stdin or "", timeout=timeout)
+        else:
+            r = subprocess.run(["kubectl", *words], text=True, capture_output=True, input=stdin or "",
+                               timeout=timeout, check=False)
+        if check and r.returncode != 0:
+            raise AssertionError(f"kubectl {' '.join(words)}: {r.returncode}\n{r.stdout[-3000:]}{r.stderr[-3000:]}")
+        return r if not check else r.stdout
+
+    def get(self, *words):
+        """One object, or a list's items; None: not there."""
+        r = self.kubectl("get", *words, "-o", "json", check=False)
+        if r.returncode != 0:
+            return None
+        found = json.loads(r.stdout)
+        return found["items"] if found["kind"].endswith("List") else found
+
+    def on(self, node, *command, check=True, stdin=None, timeout=60):
+        r = kubelab("on", node, *command, check=False, input=stdin or "", timeout=timeout)
+        assert not check or r.returncode == 0, f"on {node}: {command}: {r.stdout}{r.stderr}"
+        return r.stdout
+
+    def certificates(self):
+        """Two Secrets from an authority of this run's own."""
+        self.authority = Authority(os.path.join(self.folder, "certs"))
+        for name in ("agent", "client"):
+            cert, key = self.authority.issue(f"pgjolt-{name}")
+            self.kubectl("-n", "pgjolt", "create", "secret", "generic", f"pgjolt-{name}-tls", f"--from-file=tls.crt={cert}",
+                         f"--from-file=tls.key={key}", f"--from-file=ca.crt={self.authority.ca}")
+
+    def install(self, overlay):
+        """As a user would: an overlay of one's own over that of the house, with one's image."""
+        folder = os.path.join(self.folder, "overlay")
+        os.makedirs(folder, exist_ok=True)
+        name, tag = self.image.rsplit(":", 1)
+        with open(os.path.join(folder, "kustomization.yaml"), "w", encoding="utf-8") as f:
+            f.write(f"bases: [../../../manifests/overlays/{overlay}]\n"
+                    f"images:\n  - {{name: pgjolt, newName: {name}, newTag: {tag}}}\n")
+        self.objects = subprocess.run([kubectl_program(), "kustomize", folder], check=True, text=True,
+                                      capture_output=True, timeout=60).stdout
+        self.kubectl("apply", "-f", os.path.join(TOP, "manifests", "base", "namespace.yaml"))
+        if not self.get("-n", "pgjolt", "secret", "pgjolt-agent-tls"):
+            self.certificates()
+        self.kubectl("apply", "-f", "-", stdin=self.objects)
+
+    def wait_agents(self, limit=120):
+        self.nodes = [o["metadata"]["name"] for o in self.get("nodes")]
+
+        def ready():
+            status = (self.get("-n", "pgjolt", "daemonset", "pgjolt-agent") or {}).get("status", {})
+            box = (self.get("-n", "pgjolt", "deployment", "pgjolt-toolbox") or {}).get("status", {})
+            return status.get("numberReady") == len(self.nodes) == status.get("updatedNumberScheduled") and \
+                box.get("readyReplicas") == 1 and len(self.pods("pgjolt", "component=agent")) == len(self.nodes)
+        wait_for("agents and toolbox are ready", ready, limit)
+
+    def pods(self, namespace="shop", label=None):
+        words = ["-l", f"app.kubernetes.io/{label}"] if label else []
+        return self.get("-n", namespace, "pods", *words) or []
+
+    def pod_of(self, component, node=None):
+        """A pod's name."""
+        for o in self.pods("pgjolt", f"component={component}"):
+            if not o["metadata"].get("deletionTimestamp") and node in (None, o["spec"].get("nodeName")):
+                return o["metadata"]["name"]
+        return None
+
+    def toolbox(self, *command, check=True, stdin=None, timeout=300):
+        """In the toolbox pod, as the user of the probes."""
+        return self.kubectl("-n", "pgjolt", "exec", *(["-i"] if stdin else []), "deploy/pgjolt-toolbox", "--", "env",
+                            "PGUSER=pgjolt", "PGPASSWORD=pgjolt", "PGDATABASE=app", *command, check=check, stdin=stdin,
+                            timeout=timeout)
+
+    def start(self, *command):
+        """The same, in the background, until it ends by itself or tidy() is called."""
+        words = ["-n", "pgjolt", "exec", "deploy/pgjolt-toolbox", "--", "env", "PGUSER=pgjolt", "PGPASSWORD=pgjolt",
+                 "PGDATABASE=app", *command]
+        env = {**os.environ, **kubelab_names()}
+        start = [kubelab_script(), "kubectl"] if self.own else ["kubectl"]
+        with open(os.path.join(self.folder, "background.log"), "a", encoding="utf-8") as log:
+            self.background.append(subprocess.Popen(start + words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env))
+
+    def sql(self, pod, statement, check=True):
+        r = self.kubectl("-n", "shop", "exec", pod, "--", "psql", "-h", "/run/pg", "-U", "postgres", "-XAtc", statement,
+                         check=False, timeout=20)
+        assert not check or r.returncode == 0, r.stderr
+        return r.stdout.strip() if r.returncode == 0 else None
+
+    def patroni_is_whole(self):
+        """One primary, two that stream from it, all ready."""
+        pods = self.pods()
+        if len(pods) != 3 or not all(is_ready(o) for o in pods):
+            return False
+        asked = {o["metadata"]["name"]: self.sql(o["metadata"]["name"], "SELECT pg_is_in_recovery()", check=False)
+                 for o in pods}
+        primaries = [name for name, is_in_recovery in asked.items() if is_in_recovery == "f"]
+        return len(primaries) == 1 and self.sql(
+            primaries[0], "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", check=False) == "2" and \
+            [o for o in pods if o["metadata"]["labels"].get("role") == "master"][0]["metadata"]["name"] == primaries[0]
+
+    def primary(self):
+        return next(o["metadata"]["name"] for o in self.pods() if self.sql(o["metadata"]["name"],
+                    "SELECT pg_is_in_recovery()", check=False) == "f")
+
+    def leftovers(self, nodes=None):
+        """What faults left, or do just now, on the nodes; on somebody else's cluster what agents tell."""
+        if not self.own:
+            told = json.loads(self.toolbox("pgjolt", "status", "--json"))
+            return [str(e) for e in told]
+        with open(os.path.join(TOP, "tests", "kube", "leftovers.py"), encoding="utf-8") as f:
+            script = f.read()
+        return [f"{node}: {line}" for node in nodes or self.nodes
+                for line in self.on(node, "/usr/bin/python3", "-", stdin=script).splitlines()]
+
+    def wait_clean(self, limit=60, nodes=None):
+        last = []
+
+        def clean():
+            last[:] = self.leftovers(nodes)
+            return not last
+        try:
+            wait_for("nothing is left", clean, limit)
+        except AssertionError as e:
+            raise AssertionError(f"{e}: {last}") from None
+
+    def log(self):
+        """What is useful when a test failed."""
+        text = self.kubectl("get", "pods", "-A", "-o", "wide", check=False).stdout if self.own or self.nodes else ""
+        for o in self.pods("pgjolt", "component=agent"):
+            text += self.kubectl("-n", "pgjolt", "logs", "--tail=40", o["metadata"]["name"], check=False).stdout
+        return text
+
+    def tidy(self):
+        for process in self.background:
+            process.kill()
+            process.wait()
+        self.background = []
+        self.toolbox("pgjolt", "stop", "--all", check=False, timeout=60)
+
+    def remove(self):
+        for process in self.background:
+            process.kill()
+            process.wait()
+        if os.environ.get("PGJOLT_KUBE_KEEP"):
+            return
+        if self.own:
+            kubelab("down", check=False)
+        else:
+            self.kubectl("delete", "namespace", "shop", "--ignore-not-found", check=False)
+            self.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=self.objects, check=False)
+
+
+def is_ready(pod):
+    return not pod["metadata"].get("deletionTimestamp") and any(
+        c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", []))
+
+
+class Authority:
+    """Certificates, by openssl."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        os.makedirs(folder, exist_ok=True)
+        self.ca, self.key = os.path.join(folder, "ca.crt"), os.path.join(folder, "ca.key")
+        self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", self.key,
+                     "-out", self.ca, "-subj", "/CN=pgjolt-ca", "-days", "30")
+
+    @staticmethod
+    def openssl(*words):
+        subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=60)
+
+    def issue(self, name, days=30):
+        """Its certificate's and key's paths; days < 0: it has expired."""
+        cert, key, request = (os.path.join(self.folder, f"{name}.{e}") for e in ("crt", "key", "csr"))
+        self.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out",
+                     request, "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}")
+        self.openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.key, "-CAcreateserial", "-days",
+                     str(days), "-copy_extensions", "copy", "-out", cert)
+        return cert, key
