@@ -74,7 +74,7 @@ def wait_for(what, condition, limit=60, every=0.3):
 class Cluster:
     """A cluster with pgjolt from its manifests, and a Patroni cluster `orders` of three in namespace shop."""
 
-    def __init__(self, overlay="standard"):
+    def __init__(self, overlay=os.environ.get("PGJOLT_OVERLAY", "standard")):
         self.folder = os.path.join(TOP, "build", "kube")
         self.image = os.environ.get("PGJOLT_IMAGE") or "localhost/pgjolt:test"
         self.own = kubelab_script() is not None

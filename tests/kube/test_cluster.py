@@ -11,7 +11,7 @@ import lab          # noqa: E402
 import suite        # noqa: E402
 from lab import wait_for    # noqa: E402
 
-CLUSTER = "shop/orders"
+CLUSTER = os.environ.get("PGJOLT_CLUSTER", "shop/orders")
 HOLD = """
 drill: hold
 summary: Several faults on one pod, until told to stop
@@ -19,8 +19,8 @@ vars: {pod: none, duration: 60s}
 steps:
   - parallel:
       - {inject: net-partition, target: "${pod}", for: "${duration}", mayMiss: true, params: {peers: [instances]}}
-      - {inject: cpu-throttle, target: "${pod}", for: "${duration}", mayMiss: true}
-      - {inject: proc-freeze, target: "${pod}", for: "${duration}", mayMiss: true, params: {process: checkpointer}}
+      - {inject: cpu-throttle, target: "${pod}", for: "${duration}", mayMiss: true, params: {quota: 50%}}
+      - {inject: proc-freeze, target: "${pod}", for: "${duration}", mayMiss: true, params: {processes: titles, titles: [checkpointer]}}
   - {wait: reverted, limit: 2m}
 """
 
