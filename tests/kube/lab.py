@@ -80,6 +80,7 @@ class Cluster:
         self.own = kubelab_script() is not None
         self.agent = self       # for suite: whose log() to show
         self.nodes = []
+        self.reused = False
         self.background = []
         os.makedirs(self.folder, exist_ok=True)
         try:
@@ -107,7 +108,8 @@ class Cluster:
         build = subprocess.Popen([os.path.join(TOP, "tools", "image"), "--from-build", "--tag", self.image,
                                   "--output", archive], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         kubectl_program()
-        if kubelab("kubectl", "get", "nodes", check=False).returncode != 0:
+        self.reused = kubelab("kubectl", "get", "nodes", check=False).returncode == 0
+        if not self.reused:
             kubelab("down", check=False)
             kubelab("up", "2", timeout=180)
         said = build.communicate(timeout=600)[0]
@@ -159,6 +161,8 @@ class Cluster:
         if not self.get("-n", "pgjolt", "secret", "pgjolt-agent-tls"):
             self.certificates()
         self.kubectl("apply", "-f", "-", stdin=self.objects)
+        if self.reused:     # the image's name is the same, what it holds is not
+            self.kubectl("-n", "pgjolt", "delete", "pods", "--all", "--grace-period=1")
 
     def wait_agents(self, limit=120):
         self.nodes = [o["metadata"]["name"] for o in self.get("nodes")]

@@ -1,6 +1,6 @@
 """pgjolt on a real Kubernetes of two nodes, as its users have it: from the manifests and the image, through the toolbox pod,
 against three members of Patroni whose store is Kubernetes itself."""
-# labels: kube
+# labels: alone
 import json
 import os
 import sys
@@ -11,7 +11,7 @@ import lab          # noqa: E402
 import suite        # noqa: E402
 from lab import wait_for    # noqa: E402
 
-CLUSTER = os.environ.get("PGJOLT_CLUSTER", "shop/orders")
+CLUSTER = "shop/orders"
 HOLD = """
 drill: hold
 summary: Several faults on one pod, until told to stop
@@ -102,6 +102,7 @@ def test_partition_primary_from_apiserver(world):
 
 def hold(world, node, duration="60s"):
     """Faults on a pod of that node, by a coordinator in the background; returns when they are active."""
+    world.wait_agents()
     wait_for("the cluster is whole", world.patroni_is_whole, 120)
     pods = sorted(world.pods(), key=lambda o: o["metadata"]["labels"]["role"] == "master")
     pod = next(o["metadata"]["name"] for o in pods if o["spec"]["nodeName"] == node)
