@@ -76,7 +76,7 @@ static void print_support(const char *fault, const struct support *s, cJSON *lis
 	cJSON *item;
 
 	if (!list) {
-		printf("%-16s %-10s %-20s %s\n", fault, s->supported ? "yes" : "no",
+		printf("%-16s %-10s %-26s %s\n", fault, s->supported ? "yes" : "no",
 			s->mechanism ? s->mechanism : "-", s->reason ? s->reason : "");
 		return;
 	}
