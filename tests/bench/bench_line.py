@@ -1,19 +1,10 @@
 """The delay line: how exact its delays are, and how much passes through it."""
-import subprocess
-
-from benchlib import (CLIENT_ADDRESS, Agent, Api, Table, Target, Traffic, fault, median, ms, program, quantile,
+from bench_kernel import has_netem
+from benchlib import (CLIENT_ADDRESS, Agent, Api, Table, Target, Traffic, fault, median, ms, quantile,
                       scratch)
 
 PEER = f"{CLIENT_ADDRESS}/32"
 DELAYS_MS = (0.5, 2, 20, 200)
-
-
-def netem():
-    """Has this kernel netem? Asked of a namespace that ends with the question."""
-    if not program("tc") or not program("unshare"):
-        return False
-    return subprocess.run(["unshare", "-n", "tc", "qdisc", "add", "dev", "lo", "root", "netem",
-                           "delay", "1ms"], capture_output=True).returncode == 0
 
 
 def below(histogram, share):
@@ -50,8 +41,8 @@ def delay(short):
     table.note(f"{blocks} x {pings} UDP round trips of 64 bytes, one every 5 ms, for each delay, after "
                f"{blocks} x {pings // 2} without. Error: |round trip - 2 x delay - median round trip without|, "
                "so it is that of two frames and of the echo's and the clock reader's own wake-ups together.")
-    table.note("Beside it: " + ("tc netem, which this kernel has, is not measured by this program."
-               if netem() else "nothing. The alternative is tc netem, which this kernel does not have."))
+    table.note("Beside it: " + ("tc netem: the benchmark netem."
+               if has_netem() else "nothing. The alternative is tc netem, which this kernel does not have."))
     return [table]
 
 
@@ -91,6 +82,6 @@ def throughput(short):
     table.note(f"{rounds} rounds of all; {length / 1000:g} s each after 3 s (1 s without) to open the window; "
                "buffers up to 64 MiB; counted by the receiver. By the line's own count no frame was held for less "
                f"than {least_ms:.2f} ms, and {overflowed} were dropped.")
-    table.note("Beside it: " + ("tc netem, which this kernel has, is not measured by this program."
-               if netem() else "the same link without a fault. netem is not in this kernel."))
+    table.note("Beside it: " + ("tc netem: the benchmark netem."
+               if has_netem() else "the same link without a fault. netem is not in this kernel."))
     return [table]
