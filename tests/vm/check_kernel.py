@@ -21,7 +21,7 @@ import test_disk_throttle  # noqa: E402
 import test_matrix  # noqa: E402
 import test_stress  # noqa: E402
 from disk_world import World  # noqa: E402
-from harness.agent import BINARY, scratch, wait_until  # noqa: E402
+from harness.agent import BINARY, TIME_SCALE, scratch, wait_until  # noqa: E402
 from harness.target import Target  # noqa: E402
 
 POINTS = ["active"]
@@ -35,6 +35,10 @@ WORLD_TESTS = [
     test_stress.test_out_of_memory_kills_one_of_the_instance,
     test_stress.test_fsync_storm_and_read,
 ]
+
+
+if TIME_SCALE > 1:      # how soon the kernel lets go is judged where a processor is one
+    test_matrix.HELD_MS, test_matrix.JOURNALED_S = 10000, 10
 
 
 def probe():
