@@ -58,9 +58,9 @@ def test_command():
 
 
 def test_panic():
-    code, out, complaints = run("--timeout", "200", KERNEL, "--", "sh", "-c",
-                                "echo begun; echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 60")
-    assert code == 125 and out == "begun\n", (code, out)
+    code, _, complaints = run("--timeout", "200", KERNEL, "--", "sh", "-c",
+                              "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 60")
+    assert code == 125, (code, complaints)
     assert "Kernel panic - not syncing: sysrq triggered crash" in complaints, complaints
 
 
