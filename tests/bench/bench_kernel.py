@@ -95,7 +95,7 @@ def shaping(short):
                           ms(abs(mean - 2 * delay * 1e6 - without)), ms(spread), f"{lost} of {2 * pings}")
     exact.note(f"UDP round trips of 64 bytes, one every 10 ms; {ms(without)} without (median). 1 % loss each way is "
                "2 % of the round trips.")
-    full.note("Shaped in both directions. Busy processors: of all that the machine did meanwhile, both ends included.")
+    full.note("Shaped in both directions. Busy processors: all that the machine did meanwhile, both ends included.")
     return [exact, full]
 
 

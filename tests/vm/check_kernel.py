@@ -56,6 +56,8 @@ def needs_file_gate(row):
 def matrix_cases(support):
     """Those that this kernel can run; what it cannot is in the table, with the agent's reason."""
     for name, row in test_matrix.FAULTS.items():
+        if name == "tls-cert" and not test_matrix.TLS:
+            continue
         found = support[row["fault"]]
         if not found["supported"] or (needs_file_gate(row) and "file gate" not in found["mechanism"]):
             continue
@@ -120,7 +122,7 @@ def run_all(results, support, folder, target):
 def main():
     faults = probe()
     results = Results(sys.argv[2:])
-    with scratch("kernel") as folder, Target(folder, "kernel", disk=400) as target:
+    with scratch("kernel") as folder, Target(folder, "kernel", disk=400, tls=test_matrix.TLS) as target:
         run_all(results, {f["fault"]: f for f in faults}, folder, target)
     with open(sys.argv[1], "w", encoding="utf-8") as f:
         json.dump({"release": platform.release(), "faults": faults, "checks": results.checks}, f, indent=1)
