@@ -235,7 +235,7 @@ int http_client_new(sd_event *event, struct http_client **ret, struct err **err)
 	int r;
 
 	if (curl_global_init(CURL_GLOBAL_DEFAULT))
-		return err_set(err, -ENOMEM, "cannot start libcurl");
+		return err_set(err, -ENOMEM, "cannot load and start libcurl (libcurl.so.4)");
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return err_set(err, -ENOMEM, "out of memory");
