@@ -61,12 +61,39 @@ static void add_missing(struct session *s, const struct kube_agent *a, const cha
 		.pod = strdup(a->pod),
 		.why = strdup(why),
 	};
-	fprintf(stderr, "pgjolt: warning: no agent on node %s: pod %s/%s: %s\n",
-		s->missing[s->n_missing - 1].node, s->agents_namespace, a->pod, why);
+}
+
+static bool has_link(const struct session *s, const char *node)
+{
+	for (size_t i = 0; i < s->n_links; i++)
+		if (strcmp(agent_link_name(s->links[i]), node) == 0)
+			return true;
+	return false;
+}
+
+/* A pod that is replaced is there beside its successor for a while: that one will do. */
+static void tell_missing(struct session *s)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < s->n_missing; i++) {
+		struct agent_missing *m = &s->missing[i];
+
+		if (has_link(s, m->node)) {
+			free(m->node);
+			free(m->pod);
+			free(m->why);
+			continue;
+		}
+		fprintf(stderr, "pgjolt: warning: no agent on node %s: pod %s/%s: %s\n", m->node,
+			s->agents_namespace, m->pod, m->why);
+		s->missing[kept++] = *m;
+	}
+	s->n_missing = kept;
 }
 
 /* Pods' addresses are reached from within the cluster alone, as a rule. */
-static int nobody_answers(struct session *s, struct err **err)
+static int nobody_answers(const struct session *s, struct err **err)
 {
 	_cleanup_(kube_config_freep) struct kube_config *in_pod = NULL;
 	bool inside = kube_config_in_cluster(&in_pod, NULL) >= 0;
@@ -104,9 +131,12 @@ int session_discover(struct session *s, const struct session_options *o, struct 
 			add_missing(s, a, err_text(cause));
 	}
 	kube_agents_done(&agents);
-	if (r >= 0 && !s->n_links)
-		r = nobody_answers(s, err);
-	return r;
+	if (r < 0)
+		return r;
+	if (!s->n_links)
+		return nobody_answers(s, err);
+	tell_missing(s);
+	return 0;
 }
 
 int session_hint_kube(struct err **err, int code)
