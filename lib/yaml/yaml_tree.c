@@ -339,7 +339,8 @@ static int read_param(struct yaml_tree *t, const char *key, yaml_node_t *value, 
 		return r;
 	}
 	r = yaml_text(t, value, "a parameter's value", &text, err);
-	if (r < 0)
+	/* A variable without a value leaves the parameter to its default. */
+	if (r < 0 || (!text[0] && value->data.scalar.length))
 		return r;
 	if (value->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
 		(strcmp(text, "true") == 0 || strcmp(text, "false") == 0))
