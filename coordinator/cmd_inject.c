@@ -266,7 +266,8 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 
 static const struct cli_option options[] = {
 	{"target", CLI_TEXT, offsetof(struct options, target), "TARGET",
-		"primary, replica, replicas, any, all (:one, :all, :COUNT, :PERCENT%) or CLUSTER/MEMBER",
+		"primary, replica, replicas, any, all (:one, :all, :COUNT, :PERCENT%), CLUSTER/MEMBER or "
+		"NAMESPACE/POD",
 		"@targets"},
 	{"for", CLI_DURATION, offsetof(struct options, duration_ns), "DURATION",
 		"how long at most; Ctrl-C ends it before", NULL},
