@@ -103,7 +103,7 @@ static int nobody_answers(const struct session *s, struct err **err)
 		s->agents_namespace, s->missing[0].pod, s->missing[0].why,
 		inside ? "" :
 			 ": agents are reached from inside the cluster, so run pgjolt there: `kubectl "
-			 "pgjolt ...`, or `kubectl exec -it deploy/pgjolt-toolbox -- pgjolt ...`");
+			 "pgjolt ...`, or `kubectl -n pgjolt exec -it deploy/pgjolt-toolbox -- pgjolt ...`");
 }
 
 int session_discover(struct session *s, const struct session_options *o, struct err **err)
@@ -152,6 +152,6 @@ int session_hint_kube(struct err **err, int code)
 		return code;
 	return err_set(err, code,
 		"%s\nA Kubernetes cluster is configured (%s): its agents are reached from inside it. Run "
-		"`kubectl pgjolt ...`,\nor `kubectl exec -it deploy/pgjolt-toolbox -- pgjolt ...`",
+		"`kubectl pgjolt ...`,\nor `kubectl -n pgjolt exec -it deploy/pgjolt-toolbox -- pgjolt ...`",
 		err_text(*err), c->source);
 }
