@@ -109,9 +109,10 @@ static int find(struct files *f, const char *list, const char *item, const char 
 			const char *own = scalar(child(file, n, "name"));
 			yaml_node_t *inner = child(file, n, item);
 
-			if (own && strcmp(own, name) == 0 && inner &&
-				inner->type == YAML_MAPPING_NODE) {
-				*ret = (struct entry){file, inner};
+			if (own && strcmp(own, name) == 0) {
+				/* One that is empty has none of the keys: as its item has none. */
+				*ret = (struct entry){file,
+					inner && inner->type == YAML_MAPPING_NODE ? inner : n};
 				return 0;
 			}
 			if (own)

@@ -169,6 +169,9 @@ Test(kube_config, what_is_refused)
 	one("{server: 'https://a'}", "{username: u, password: p}", "username");
 	one("{server: 'https://a'}", "{token: t, as: root}", "impersonated");
 	one("{server: 'https://a'}", "{auth-provider: {name: oidc}}", "auth-provider");
+	one("", "{token: t}", "no \"server\"");
+	/* A user of whom nothing is said is anonymous. */
+	one("{server: 'https://a'}", "", NULL);
 	/* A token beside a program is enough. */
 	one("{server: 'https://a'}", "{token: t, exec: {command: x}}", NULL);
 	file("config", "");
