@@ -64,9 +64,12 @@ static void param_help(FILE *f, const struct param_spec *p)
 {
 	_cleanup_free_ char *range = param_range_text(p);
 
-	fprintf(f, "  --%s  (%s", p->name, type_word(p->type));
-	if (range && *range)
-		fprintf(f, ": %s", range);
+	/* The words of a choice speak for themselves. */
+	if (p->type == PARAM_ENUM)
+		fprintf(f, "  --%s  (%s", p->name, range);
+	else
+		fprintf(f, "  --%s  (%s%s%s", p->name, type_word(p->type), range && *range ? ": " : "",
+			range ? range : "");
 	if (p->required)
 		fputs("; required", f);
 	else if (p->fallback)
