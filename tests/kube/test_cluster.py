@@ -1,8 +1,10 @@
 """pgjolt on a real Kubernetes of two nodes, as its users have it: from the manifests and the image, through the toolbox pod,
 against three members of Patroni whose store is Kubernetes itself."""
 # labels: alone
+import base64
 import json
 import os
+import re
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "system"))
@@ -96,6 +98,152 @@ def test_clock_jump_forward_past_ttl(world):
 
 def test_partition_primary_from_apiserver(world):
     run_drill(world, "partition-primary-from-apiserver")
+
+
+# Who may do what.
+
+SMALL = ("proc-freeze", "--processes", "titles", "--titles", "checkpointer", "--for", "2s")
+
+
+def inject(world, *words, target=None):
+    """One small fault on a replica, or whatever is said: its exit code and words."""
+    target = target or next(f"shop/{o['metadata']['name']}" for o in world.pods()
+                            if o["metadata"]["labels"]["role"] != "master")
+    return world.toolbox("pgjolt", "inject", SMALL[0], "--target", target, *SMALL[1:], *words, check=False, timeout=60)
+
+
+def refused(world, r, *words):
+    assert r.returncode != 0, r.stdout
+    said = r.stdout + r.stderr
+    assert any(word in said for word in words), said
+    world.wait_clean(10)
+
+
+def agents_logs(world):
+    return "\n".join(world.kubectl("-n", "pgjolt", "logs", o["metadata"]["name"])
+                     for o in world.pods("pgjolt", "component=agent"))
+
+
+def account(world, namespace, name):
+    """A service account's token as a kubeconfig in the toolbox: that caller, whose pgjolt may also read the cluster."""
+    world.kubectl("-n", namespace, "create", "serviceaccount", name)
+    world.kubectl("create", "clusterrolebinding", f"{namespace}-{name}", "--clusterrole=pgjolt-toolbox",
+                  f"--serviceaccount={namespace}:{name}")
+    world.kubectl("-n", "pgjolt", "create", "rolebinding", f"{namespace}-{name}", "--role=pgjolt-toolbox",
+                  f"--serviceaccount={namespace}:{name}")
+    world.kubectl("apply", "-f", "-", stdin=json.dumps({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": name, "namespace": namespace, "annotations": {"kubernetes.io/service-account.name": name}}}))
+    data = wait_for("a token", lambda: (world.get("-n", namespace, "secret", name) or {}).get("data", {}), 30)
+    config = {"apiVersion": "v1", "kind": "Config", "current-context": "it",
+              "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it", "namespace": namespace}}],
+              "clusters": [{"name": "it", "cluster": {"server": "https://10.96.0.1", "certificate-authority-data": data["ca.crt"]}}],
+              "users": [{"name": "it", "user": {"token": base64.b64decode(data["token"]).decode()}}]}
+    world.toolbox("sh", "-c", f"umask 077; cat >/tmp/{name}.json", stdin=json.dumps(config))
+    return f"/tmp/{name}.json"
+
+
+def test_caller_without_the_right_is_refused(world):
+    config = account(world, "pgjolt", "stranger")
+    refused(world, inject(world, "--kubeconfig", config), "may not create", "not allowed", "may not")
+    log = agents_logs(world)
+    assert "system:serviceaccount:pgjolt:stranger" in log and "403" in log, log[-3000:]
+
+
+def test_right_in_another_namespace_does_not_serve(world):
+    world.kubectl("create", "namespace", "elsewhere")
+    config = account(world, "elsewhere", "neighbour")
+    world.kubectl("-n", "elsewhere", "create", "rolebinding", "may", "--clusterrole=pgjolt-operator",
+                  "--serviceaccount=elsewhere:neighbour")
+    refused(world, inject(world, "--kubeconfig", config), "may not create", "not allowed", "may not")
+    assert "system:serviceaccount:elsewhere:neighbour" in agents_logs(world)
+    world.kubectl("-n", "shop", "create", "rolebinding", "neighbour", "--clusterrole=pgjolt-operator",
+                  "--serviceaccount=elsewhere:neighbour")
+    # The refusal is kept for 5 s.
+    wait_for("the right serves", lambda: inject(world, "--kubeconfig", config).returncode == 0, 30)
+    world.wait_clean()
+
+
+def test_namespace_that_did_not_opt_in_is_refused(world):
+    world.kubectl("label", "namespace", "shop", "pgjolt.io/enabled-")
+    try:
+        wait_for("the label's loss is known", lambda: inject(world).returncode != 0, 20)
+        refused(world, inject(world), "pgjolt.io/enabled")
+    finally:
+        world.kubectl("label", "namespace", "shop", "pgjolt.io/enabled=true")
+    wait_for("the label is known", lambda: inject(world).returncode == 0, 20)
+
+
+def test_foreign_and_expired_certificates_are_refused(world):
+    foreign = lab.Authority(os.path.join(world.folder, "foreign"))
+    for authority, days in ((foreign, 30), (world.authority, -1)):
+        for path, name in zip(authority.issue("pgjolt-client", days), ("crt", "key")):
+            with open(path, encoding="utf-8") as f:
+                world.toolbox("sh", "-c", f"umask 077; cat >/tmp/bad.{name}", stdin=f.read())
+        refused(world, inject(world, "--tls-ca", "/etc/pgjolt/tls/ca.crt", "--tls-cert", "/tmp/bad.crt",
+                              "--tls-key", "/tmp/bad.key"), "certificate", "401", "403")
+    log = agents_logs(world)
+    assert re.search(r"certificate.*(401|refused|expired|not signed|unknown|signer)", log), log[-3000:]
+
+
+REPLAY = r"""
+import json, ssl, sys, urllib.request
+address, token, pod = sys.argv[1:]
+tls = ssl.create_default_context(cafile="/tmp/tls/ca.crt")
+tls.check_hostname = False
+tls.load_cert_chain("/tmp/tls/tls.crt", "/tmp/tls/tls.key")
+def send(path, body=None, method="POST"):
+    request = urllib.request.Request(f"https://{address}:7420{path}", method=method, headers={
+        "Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        data=json.dumps(body).encode() if body else None)
+    try:
+        return urllib.request.urlopen(request, context=tls, timeout=20).status
+    except urllib.error.HTTPError as e:
+        return e.code
+arm = {"experiment": "again-1", "run": "again", "fault": "proc-freeze", "instance": pod, "duration_ms": 5000, "lease_ms": 5000,
+       "params": {"processes": "titles", "titles": ["checkpointer"]}}
+first = send("/v1/experiments", arm)
+gone = send("/v1/experiments/again-1/revert")
+import time
+for _ in range(50):
+    again = send("/v1/experiments", arm)
+    if again not in (200, 201):
+        break
+    time.sleep(0.2)
+print(first, gone, again, send("/v1/experiments/again-1/fire"))
+"""
+
+
+def test_request_sent_again_is_refused(world):
+    """By somebody who has all: certificate, token, and the very words."""
+    o = next(o for o in world.pods() if o["metadata"]["labels"]["role"] != "master")
+    agent = next(a for a in world.pods("pgjolt", "component=agent") if a["spec"]["nodeName"] == o["spec"]["nodeName"])
+    sender = f"shop/{world.primary()}".split("/")[1]
+    token = world.toolbox("cat", "/var/run/secrets/kubernetes.io/serviceaccount/token")
+    files = {"ca.crt": world.authority.ca, "tls.crt": os.path.join(world.authority.folder, "pgjolt-client.crt"),
+             "tls.key": os.path.join(world.authority.folder, "pgjolt-client.key")}
+    world.authority.issue("pgjolt-client")
+    for name, path in files.items():
+        with open(path, encoding="utf-8") as f:
+            world.kubectl("-n", "shop", "exec", "-i", sender, "--", "sh", "-c", f"mkdir -p /tmp/tls; cat >/tmp/tls/{name}",
+                          stdin=f.read())
+    answer = world.kubectl("-n", "shop", "exec", "-i", sender, "--", "python3", "-", agent["status"]["podIP"], token,
+                           f"shop/{o['metadata']['name']}", stdin=REPLAY).split()
+    assert answer[:2] == ["201", "200"] and answer[2] in ("409", "403"), answer
+    assert answer[3] != "200", answer
+    world.wait_clean(20)
+    assert "again-1" in agents_logs(world)
+
+
+def test_kill_switch(world):
+    node = other_node(world)
+    hold(world, node)
+    world.toolbox("pgjolt", "stop", "--all", "--lock", "incident 4711", timeout=60)
+    world.wait_clean(20)
+    refused(world, inject(world), "incident 4711")
+    assert world.get("-n", "pgjolt", "configmap", "pgjolt-stop")["data"]["stop"] == "true"
+    world.toolbox("pgjolt", "stop", "--unlock", timeout=60)
+    wait_for("faults are taken again", lambda: inject(world).returncode == 0, 30)
 
 
 # What is lost while faults are active. Nothing may stay in any pod.
