@@ -142,6 +142,7 @@ class Cluster:
     def certificates(self):
         """Two Secrets from an authority of this run's own."""
         self.authority = Authority(os.path.join(self.folder, "certs"))
+        self.kubectl("-n", "pgjolt", "delete", "secret", "--ignore-not-found", "pgjolt-agent-tls", "pgjolt-client-tls")
         for name in ("agent", "client"):
             cert, key = self.authority.issue(f"pgjolt-{name}")
             self.kubectl("-n", "pgjolt", "create", "secret", "generic", f"pgjolt-{name}-tls", f"--from-file=tls.crt={cert}",
@@ -158,8 +159,7 @@ class Cluster:
         self.objects = subprocess.run([kubectl_program(), "kustomize", folder], check=True, text=True,
                                       capture_output=True, timeout=60).stdout
         self.kubectl("apply", "-f", os.path.join(TOP, "manifests", "base", "namespace.yaml"))
-        if not self.get("-n", "pgjolt", "secret", "pgjolt-agent-tls"):
-            self.certificates()
+        self.certificates()
         self.kubectl("apply", "-f", "-", stdin=self.objects)
         if self.reused:     # the image's name is the same, what it holds is not
             self.kubectl("-n", "pgjolt", "delete", "pods", "--all", "--grace-period=1")
