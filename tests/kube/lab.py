@@ -33,7 +33,7 @@ def kubectl_program():
     """None: there is none."""
     if kubelab_script():
         path = os.path.join(kubelab_folder(), "bin", "kubectl")
-        if not os.access(path, os.X_OK):
+        if not os.access(path, os.X_OK) or not os.path.exists(os.path.join(kubelab_folder(), "img", "pg15.tar")):
             kubelab("setup", timeout=600)
         return path
     return shutil.which("kubectl")
