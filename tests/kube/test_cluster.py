@@ -131,7 +131,7 @@ def agents_logs(world):
 def account(world, namespace, name):
     """A service account's token as a kubeconfig in the toolbox: that caller, whose pgjolt may also read the cluster."""
     world.kubectl("-n", namespace, "create", "serviceaccount", name)
-    world.kubectl("create", "clusterrolebinding", f"{namespace}-{name}", "--clusterrole=pgjolt-toolbox",
+    world.kubectl("create", "clusterrolebinding", f"test-{name}", "--clusterrole=pgjolt-toolbox",
                   f"--serviceaccount={namespace}:{name}")
     world.kubectl("-n", "pgjolt", "create", "rolebinding", f"{namespace}-{name}", "--role=pgjolt-toolbox",
                   f"--serviceaccount={namespace}:{name}")
@@ -315,6 +315,7 @@ def test_cloudnativepg_is_read_through_a_failover(world):
 def hold(world, node, duration="60s"):
     """Faults on a pod of that node, by a coordinator in the background; returns when they are active."""
     world.wait_agents()
+    wait_for("no other run is under way", lambda: "pgjolt run" not in world.toolbox("ps", check=False).stdout, 90)
     wait_for("the cluster is whole", world.patroni_is_whole, 120)
     pods = sorted(world.pods(), key=lambda o: o["metadata"]["labels"]["role"] == "master")
     pod = next(o["metadata"]["name"] for o in pods if o["spec"]["nodeName"] == node)
@@ -369,6 +370,7 @@ def test_containerd_restarted(world):
     hold(world, node)
     stop_process(world, node, "containerd")
     world.on(node, "setsid", "-f", "bash", "-c", "exec containerd -c /etc/containerd.toml >/run/containerd.log 2>&1 </dev/null")
+    world.wait_agents()     # kubelet counts them as not ready until it has found the runtime again
     stop_all(world)
     world.wait_clean()
 
