@@ -171,7 +171,8 @@ class Cluster:
             status = (self.get("-n", "pgjolt", "daemonset", "pgjolt-agent") or {}).get("status", {})
             box = (self.get("-n", "pgjolt", "deployment", "pgjolt-toolbox") or {}).get("status", {})
             return status.get("numberReady") == len(self.nodes) == status.get("updatedNumberScheduled") and \
-                box.get("readyReplicas") == 1 and len(self.pods("pgjolt", "component=agent")) == len(self.nodes)
+                box.get("readyReplicas") == 1 and \
+                [is_ready(o) for o in self.pods("pgjolt", "component=agent")] == [True] * len(self.nodes)
         wait_for("agents and toolbox are ready", ready, limit)
 
     def pods(self, namespace="shop", label=None):

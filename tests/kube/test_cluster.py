@@ -320,13 +320,18 @@ def hold(world, node, duration="60s"):
     pods = sorted(world.pods(), key=lambda o: o["metadata"]["labels"]["role"] == "master")
     pod = next(o["metadata"]["name"] for o in pods if o["spec"]["nodeName"] == node)
     world.toolbox("sh", "-c", "cat >/tmp/hold.yaml", stdin=HOLD)
-    world.start("pgjolt", "run", "/tmp/hold.yaml", "--cluster", CLUSTER, "--set", f"pod=shop/{pod}", "--set",
-                f"duration={duration}")
+    command = ("pgjolt", "run", "/tmp/hold.yaml", "--cluster", CLUSTER, "--set", f"pod=shop/{pod}", "--set",
+               f"duration={duration}")
+    world.start(*command)
 
     def active():
         seen = "\n".join(world.leftovers([node]))
-        return all(word in seen for word in ("programs on eth0", "traced", "journal", "cfs_quota"))
-    wait_for(f"three faults on {pod}", active, 40)
+        if all(word in seen for word in ("programs on eth0", "traced", "journal", "cfs_quota")):
+            return True
+        if world.background[-1].poll() is not None:     # refused: what the case before broke is just coming back
+            world.start(*command)
+        return False
+    wait_for(f"three faults on {pod}", active, 90, every=1)
     return pod
 
 
