@@ -123,7 +123,7 @@ int tls_cert_revert(const struct undo *u, struct err **err)
 
 	r = record_read(u, &x, err);
 	if (r >= 0)
-		r = file_overlay_remove(x.source, err);
+		r = file_overlay_remove(x.source, x.ns, err);
 	/* Also where it was gone: an agent may have died between the two. */
 	return r >= 0 && x.reload ? reload(&x, err) : r;
 }
@@ -134,5 +134,5 @@ int tls_cert_verify(const struct undo *u, struct err **err)
 	int r;
 
 	r = record_read(u, &x, err);
-	return r < 0 ? r : file_overlay_verify(x.source, err);
+	return r < 0 ? r : file_overlay_verify(x.source, x.ns, err);
 }

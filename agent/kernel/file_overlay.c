@@ -2,14 +2,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/nsfs.h>
 #include <sched.h>
 #include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 #include "core/cleanup.h"
@@ -276,20 +279,26 @@ static int unmount(pid_t pid, const struct mount_entry *m, struct err **err)
 	return thread_run(unmount_inside, &e, err);
 }
 
-static int remove_from(pid_t pid, const char *source, struct err **err)
+struct search {
+	const char *source;
+	uint64_t home;		/* the mount namespace that it was put into */
+};
+
+static int remove_from(pid_t pid, const struct search *s, struct err **err)
 {
 	for (int i = 0; i < REMOVALS; i++) {
 		_cleanup_(mount_entry_done) struct mount_entry m = {0};
-		int r = mount_find_source(pid, source, &m, NULL);
+		_cleanup_err_ struct err *why = NULL;
+		int r = mount_find_source(pid, s->source, &m, &why);
 
 		if (r == -ENOENT)
 			return 0;
 		if (r >= 0)
-			r = unmount(pid, &m, err);
+			r = unmount(pid, &m, &why);
 		if (r < 0)
-			return r;
+			return err_set(err, r, "%s", err_text(why));
 	}
-	return err_set(err, EBUSY, "%s is mounted again and again", source);
+	return err_set(err, EBUSY, "%s is mounted again and again", s->source);
 }
 
 struct place {
@@ -303,28 +312,69 @@ static int by_place(const void *a, const void *b)
 	return memcmp(a, b, sizeof(struct place));
 }
 
-/* mountinfo shows what is below a process's root, so a root of its own counts as a place, too. */
+/* mountinfo shows what is below a process's root, so a root of its own counts as a place, too. What a
+ * server that does not answer has to say of it is not waited for. */
 static bool place_of(pid_t pid, struct place *ret)
 {
 	char path[64];
-	struct stat st;
+	struct statx st;
 
 	memset(ret, 0, sizeof(*ret));
 	snprintf(path, sizeof(path), "/proc/%d/root", (int)pid);
-	if (proc_namespace(pid, "mnt", &ret->ns, NULL) < 0 || stat(path, &st) < 0)
+	if (proc_namespace(pid, "mnt", &ret->ns, NULL) < 0 ||
+	    statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_INO, &st) < 0)
 		return false;
-	ret->dev = st.st_dev;
-	ret->inode = st.st_ino;
+	ret->dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+	ret->inode = st.stx_ino;
 	return true;
 }
 
-/* call: of a process of each place; stops at the first negative answer. */
-static int each_place(int (*call)(pid_t pid, void *data, struct err **err), void *data, struct err **err)
+static bool is_still_at(pid_t pid, const struct place *p)
+{
+	struct place now;
+
+	return place_of(pid, &now) && by_place(&now, p) == 0;
+}
+
+/*
+ * A mount namespace that another user namespace than ours owns, so that anybody may have made it: what
+ * was copied into it is locked (mount_namespaces(7)), and what else is there may be made up.
+ */
+static bool is_sandbox(pid_t pid)
+{
+	_cleanup_close_ int ns = -1, owner = -1;
+	struct stat st;
+	uint64_t ours;
+
+	if (open_ns(pid, &ns, NULL) < 0 || proc_namespace(getpid(), "user", &ours, NULL) < 0)
+		return false;
+	owner = ioctl(ns, NS_GET_USERNS);
+	return owner >= 0 && fstat(owner, &st) == 0 && st.st_ino != ours;
+}
+
+/* One place's failure does not keep the others from being looked at. */
+static int look_at(pid_t pid, const struct place *p, const struct search *s,
+	int (*call)(pid_t pid, const struct search *s, struct err **err), struct err **err)
+{
+	_cleanup_err_ struct err *why = NULL;
+	int r = call(pid, s, &why);
+
+	if (r >= 0)
+		return 0;
+	/* A process that went away says nothing of the others of its place. */
+	if (r == -ESRCH || !is_still_at(pid, p))
+		return -ESRCH;
+	return p->ns != s->home && is_sandbox(pid) ? 0 : err_set(err, r, "%s", err_text(why));
+}
+
+/* call: of a process of each place. The first failure is told. */
+static int each_place(const struct search *s,
+	int (*call)(pid_t pid, const struct search *s, struct err **err), struct err **err)
 {
 	_cleanup_free_ struct place *seen = NULL;
 	_cleanup_free_ pid_t *pids = NULL;
 	size_t n, n_seen = 0;
-	int r;
+	int r, failed = 0;
 
 	r = proc_pids(&pids, &n, err);
 	if (r < 0)
@@ -334,45 +384,36 @@ static int each_place(int (*call)(pid_t pid, void *data, struct err **err), void
 		return err_errno(err, ENOMEM, "look at mount namespaces");
 	for (size_t i = 0; i < n; i++) {
 		struct place p;
-		int result;
 
-		if (!place_of(pids[i], &p))
+		if (!place_of(pids[i], &p) || lfind(&p, seen, &n_seen, sizeof(p), by_place))
 			continue;
-		if (lfind(&p, seen, &n_seen, sizeof(p), by_place))
+		r = look_at(pids[i], &p, s, call, failed ? NULL : err);
+		if (r == -ESRCH)
 			continue;
-		result = call(pids[i], data, err);
-		/* A process that went away says nothing of the others of its place. */
-		if (result != -ESRCH)
-			seen[n_seen++] = p;
-		if (result < 0 && result != -ESRCH)
-			return result;
+		seen[n_seen++] = p;
+		failed = failed ? failed : r;
 	}
-	return 0;
+	return failed;
 }
 
-static int remove_at(pid_t pid, void *data, struct err **err)
+int file_overlay_remove(const char *source, uint64_t home, struct err **err)
 {
-	return remove_from(pid, data, err);
+	return each_place(&(struct search){source, home}, remove_from, err);
 }
 
-int file_overlay_remove(const char *source, struct err **err)
-{
-	return each_place(remove_at, (void *)(uintptr_t)source, err);
-}
-
-static int refuse_at(pid_t pid, void *data, struct err **err)
+static int refuse_at(pid_t pid, const struct search *s, struct err **err)
 {
 	_cleanup_(mount_entry_done) struct mount_entry m = {0};
-	int r = mount_find_source(pid, data, &m, NULL);
+	int r = mount_find_source(pid, s->source, &m, err);
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	return err_set(err, EBUSY, "%s of process %d is still mounted over", m.point, (int)pid);
 }
 
-int file_overlay_verify(const char *source, struct err **err)
+int file_overlay_verify(const char *source, uint64_t home, struct err **err)
 {
-	return each_place(refuse_at, (void *)(uintptr_t)source, err);
+	return each_place(&(struct search){source, home}, refuse_at, err);
 }
 
 /* In a thread: over a file that is there on every node, in a mount namespace of its own. */

@@ -34,10 +34,15 @@ int file_overlay_check(pid_t pid, int file_fd, struct err **err);
 /* How often the file was opened since the last call. */
 uint64_t file_overlay_opened(int watch_fd);
 
-/* In every mount namespace of this node that has a process: one that was copied meanwhile has a copy. */
-int file_overlay_remove(const char *source, struct err **err);
+/*
+ * In every mount namespace of this node that has a process: one that was copied meanwhile has a copy. home:
+ * number of the one that it was put into. Each is tried, whatever another says. Outside of home, what a
+ * namespace of a user namespace of its own has is not insisted on: anybody may make one, the kernel lets
+ * nobody unmount what was copied into it, and it ends with its processes.
+ */
+int file_overlay_remove(const char *source, uint64_t home, struct err **err);
 /* 0: nowhere; -EBUSY names where it is. */
-int file_overlay_verify(const char *source, struct err **err);
+int file_overlay_verify(const char *source, uint64_t home, struct err **err);
 
 /* Does all of it once, in a mount namespace that is made for that and gone at once. */
 int file_overlay_try(struct err **err);

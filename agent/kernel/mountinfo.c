@@ -87,6 +87,10 @@ static int find(pid_t pid, uint64_t id, const char *source, struct mount_entry *
 	r = proc_read_file(pid, "mountinfo", MOUNTINFO_MAX, &text, &length, err);
 	if (r < 0)
 		return r;
+	/* What is cut off says nothing of what is not there. */
+	if (length >= MOUNTINFO_MAX)
+		return err_set(err, EFBIG, "process %d sees more mounts than are read (%lu bytes)", (int)pid,
+			MOUNTINFO_MAX);
 	if (source && !strstr(text, source))
 		return -ENOENT;
 	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {

@@ -2,6 +2,7 @@
 """tls-cert as clients see it: psql and openssl in a network namespace of their own ask an instance whose
 certificate is in a volume of the form that Kubernetes gives a Secret. A second instance uses the very same
 files."""
+import contextlib
 import hashlib
 import os
 import re
@@ -298,20 +299,34 @@ class Lives(Case):
         self.becomes(EXPIRED)
         self.revert(experiment)
 
-    def test_namespace_that_was_copied(self):
-        experiment = self.fire(mode="expired")
+    @contextlib.contextmanager
+    def copied_namespace(self, *options):
+        """A process in a copy of the instance's mount namespace."""
         pid = self.target.postmaster()
-        copy = subprocess.Popen(["nsenter", "-t", str(pid), "-m", "unshare", "-m", "sleep", "600"])
+        copy = subprocess.Popen(["nsenter", "-t", str(pid), "-m", "unshare", "-m", *options, "sleep", "600"])
         try:
             self.assertTrue(wait_until(lambda: os.readlink(f"/proc/{copy.pid}/ns/mnt") not in
                                        (os.readlink(f"/proc/{pid}/ns/mnt"), os.readlink("/proc/self/ns/mnt")), 20))
-            path = f"/proc/{copy.pid}/root{self.file}"
-            self.assertNotEqual(digest(path), self.before[0])
-            self.revert(experiment)
-            self.assertEqual(digest(path), self.before[0])
+            self.assertNotEqual(digest(f"/proc/{copy.pid}/root{self.file}"), self.before[0])
+            yield copy.pid
         finally:
             copy.kill()
             copy.wait()
+
+    def test_namespace_that_was_copied(self):
+        experiment = self.fire(mode="expired")
+        with self.copied_namespace() as pid:
+            self.revert(experiment)
+            self.assertEqual(digest(f"/proc/{pid}/root{self.file}"), self.before[0])
+
+    def test_copy_that_the_kernel_locks(self):
+        """What anybody may make in a user namespace of his own must not keep ours from its end."""
+        experiment = self.fire(mode="expired")
+        with self.copied_namespace("-U"):
+            self.revert(experiment)
+            self.assertEqual(digest(inside(self.target, self.file)), self.before[0])
+        experiment = self.fire(mode="expired")
+        self.revert(experiment)
 
     def test_secret_is_renewed_meanwhile(self):
         experiment = self.fire(mode="expired")

@@ -116,6 +116,9 @@ const struct fault_spec fault_tls_cert = {
 	.leaves =
 		"The mount, in the instance's mount namespace, until an agent starts again and reverts what "
 		"its journal names, or the container ends. A restart of PostgreSQL does not end it. "
+		"A process that meanwhile makes a mount namespace in a user namespace of its own (unshare -Um) "
+		"has a copy there that the kernel lets nobody remove: it goes with that process, and "
+		"nobody else sees it. "
 		"The journal has no certificate and no key.",
 	.lifetime = LIFETIME_JOURNALED,
 	.params = params,

@@ -84,7 +84,7 @@ Test(file_overlay, tries_itself)
 	if (!is_root())
 		cr_skip_test("needs root");
 	cr_expect_eq(file_overlay_try(NULL), 0);
-	cr_expect_eq(file_overlay_verify("pgjolt-probe", NULL), 0);
+	cr_expect_eq(file_overlay_verify("pgjolt-probe", 0, NULL), 0);
 }
 
 Test(file_overlay, a_mount_that_is_nowhere)
@@ -114,8 +114,8 @@ Test(file_overlay, a_mount_that_is_nowhere)
 		close(fd);
 	}
 	cr_expect_eq(file_overlay_opened(watch_fd), 3);
-	cr_expect_eq(file_overlay_verify("pgjolt-unit-test", NULL), 0);
-	cr_expect_eq(file_overlay_remove("pgjolt-unit-test", NULL), 0, "nothing is there");
+	cr_expect_eq(file_overlay_verify("pgjolt-unit-test", 0, NULL), 0);
+	cr_expect_eq(file_overlay_remove("pgjolt-unit-test", 0, NULL), 0, "nothing is there");
 	close(mount_fd);
 	close(watch_fd);
 }
