@@ -458,7 +458,7 @@ int certificate_remake(const char *text, size_t length, const struct certificate
 	_cleanup_(certificate_report_done) struct certificate_report made = {0};
 	/* Room enough from the start: a stream that grows would leave copies of what it held. */
 	size_t room = length * 2 + (64UL << 10);
-	_cleanup_(certificate_text_freep) char *out = calloc(1, room);
+	_cleanup_(certificate_text_freep) char *out = calloc(1, room + 1);
 	FILE *f = out ? fmemopen(out, room, "w") : NULL;
 	int r;
 

@@ -101,7 +101,8 @@ static int refuse_ours(const struct cert *x, int fd, struct err **err)
 	return r;
 }
 
-static int find_file(struct cert *x, const struct fault *f, struct err **err)
+/* Opened once: owner, mode and content are of one and the same file, whatever is renamed meanwhile. */
+static int find_file(struct cert *x, const struct fault *f, int *ret_fd, struct err **err)
 {
 	const char *given = params_text(f->params, "path");
 	_cleanup_close_ int fd = -1;
@@ -115,17 +116,21 @@ static int find_file(struct cert *x, const struct fault *f, struct err **err)
 		r = tls_file_find(f->instance, x->which, &x->named, err);
 	}
 	if (r >= 0)
-		r = root_open(x->postmaster.pid, x->named, O_RDONLY | O_NONBLOCK | O_NOCTTY, &fd, err);
+		r = root_open_regular(x->postmaster.pid, x->named, &fd, err);
 	if (r < 0)
 		return r;
-	if (fstat(fd, &x->below) < 0 || !S_ISREG(x->below.st_mode))
-		return err_set(err, EINVAL, "%s is no regular file", x->named);
+	if (fstat(fd, &x->below) < 0)
+		return err_errno(err, errno, "look at %s", x->named);
 	n = fgetxattr(fd, "security.selinux", x->label, sizeof(x->label) - 1);
 	x->label[n > 0 ? n : 0] = '\0';
 	r = root_path_of(x->postmaster.pid, fd, &x->path, err);
 	if (r >= 0)
 		r = refuse_ours(x, fd, err);
-	return r < 0 ? r : file_overlay_check(x->postmaster.pid, fd, err);
+	if (r >= 0)
+		r = file_overlay_check(x->postmaster.pid, fd, err);
+	if (r >= 0)
+		*ret_fd = steal_fd(&fd);
+	return r;
 }
 
 static int read_ca_key(const struct params *p, char **ret, struct err **err)
@@ -141,7 +146,7 @@ static int read_ca_key(const struct params *p, char **ret, struct err **err)
 }
 
 /* The new content; of an unreadable file the old one, which nobody gets to see. */
-static int make_text(struct cert *x, const struct params *p, char **ret, size_t *ret_length,
+static int make_text(struct cert *x, int fd, const struct params *p, char **ret, size_t *ret_length,
 	struct err **err)
 {
 	_cleanup_(certificate_text_freep) char *text = NULL, *key = NULL;
@@ -154,7 +159,7 @@ static int make_text(struct cert *x, const struct params *p, char **ret, size_t 
 	size_t length;
 	int r;
 
-	r = root_read(x->postmaster.pid, x->path, FILE_MAX, &text, &length, err);
+	r = root_read_fd(fd, x->named, FILE_MAX, &text, &length, err);
 	if (r < 0)
 		return r;
 	if (x->mode == MODE_UNREADABLE) {
@@ -169,7 +174,7 @@ static int make_text(struct cert *x, const struct params *p, char **ret, size_t 
 	return r < 0 ? err_wrap(err, r, "%s", x->named) : 0;
 }
 
-static int make_mount(struct cert *x, const struct params *p, struct err **err)
+static int make_mount(struct cert *x, int fd, const struct params *p, struct err **err)
 {
 	_cleanup_(certificate_text_freep) char *text = NULL;
 	struct overlay_file file = {
@@ -181,7 +186,7 @@ static int make_mount(struct cert *x, const struct params *p, struct err **err)
 	};
 	int r;
 
-	r = make_text(x, p, &text, &file.length, err);
+	r = make_text(x, fd, p, &text, &file.length, err);
 	if (r >= 0)
 		r = tls_cert_source_draw(x->source, err);
 	if (r < 0)
@@ -193,6 +198,7 @@ static int make_mount(struct cert *x, const struct params *p, struct err **err)
 static int arm(struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_(cert_freep) struct cert *x = calloc(1, sizeof(*x));
+	_cleanup_close_ int fd = -1;
 	uint64_t ns = 0;
 	int r;
 
@@ -203,9 +209,9 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	x->which = (enum tls_file)params_number(f->params, "file");
 	x->postmaster = (struct proc_id){f->instance->pid, f->instance->start_ticks};
 	node_point(f->node, FAULT, "reading");
-	r = find_file(x, f, err);
+	r = find_file(x, f, &fd, err);
 	if (r >= 0)
-		r = make_mount(x, f->params, err);
+		r = make_mount(x, fd, f->params, err);
 	if (r >= 0)
 		r = proc_namespace(x->postmaster.pid, "mnt", &ns, err);
 	/* Read first, checked after: then it is what this very process sees. */

@@ -34,25 +34,37 @@ int root_open(pid_t pid, const char *path, int flags, int *ret_fd, struct err **
 	return 0;
 }
 
-int root_read(pid_t pid, const char *path, size_t max, char **ret, size_t *ret_length,
-	struct err **err)
+int root_open_regular(pid_t pid, const char *path, int *ret_fd, struct err **err)
 {
-	_cleanup_free_ char *text = NULL;
-	_cleanup_close_ int fd = -1;
+	_cleanup_close_ int found = -1, fd = -1;
 	struct stat st;
-	size_t length = 0;
-	ssize_t n = 1;
+	char link[64];
 	int r;
 
-	r = root_open(pid, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, &fd, err);
+	/* To open a device can do something. */
+	r = root_open(pid, path, O_PATH, &found, err);
 	if (r < 0)
 		return r;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+	if (fstat(found, &st) < 0 || !S_ISREG(st.st_mode))
 		return err_set(err, EINVAL, "%s is no regular file", path);
-	text = malloc(max + 2);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", found);
+	fd = open(link, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(err, errno, "open %s", path);
+	*ret_fd = steal_fd(&fd);
+	return 0;
+}
+
+int root_read_fd(int fd, const char *path, size_t max, char **ret, size_t *ret_length,
+	struct err **err)
+{
+	_cleanup_free_ char *text = malloc(max + 2);
+	size_t length = 0;
+	ssize_t n = 1;
+
 	if (!text)
 		return err_errno(err, ENOMEM, "read %s", path);
-	while (length <= max && (n = read(fd, text + length, max + 1 - length)) > 0)
+	while (length <= max && (n = pread(fd, text + length, max + 1 - length, (off_t)length)) > 0)
 		length += (size_t)n;
 	if (n < 0)
 		return err_errno(err, errno, "read %s", path);
@@ -65,6 +77,15 @@ int root_read(pid_t pid, const char *path, size_t max, char **ret, size_t *ret_l
 	if (ret_length)
 		*ret_length = length;
 	return 0;
+}
+
+int root_read(pid_t pid, const char *path, size_t max, char **ret, size_t *ret_length,
+	struct err **err)
+{
+	_cleanup_close_ int fd = -1;
+	int r = root_open_regular(pid, path, &fd, err);
+
+	return r < 0 ? r : root_read_fd(fd, path, max, ret, ret_length, err);
 }
 
 int root_path_of(pid_t pid, int fd, char **ret, struct err **err)
