@@ -151,20 +151,40 @@ static void lock_lost(struct cluster_lock *l, const char *why)
 	l->lost(why, l->data);
 }
 
-static void on_renewed(int r, const cJSON *json, const struct err *e, void *data)
+static bool is_ours(const struct cluster_lock *l, const cJSON *lease)
+{
+	const char *holder = kube_text(lease, "spec.holderIdentity");
+	const char *own = kube_text(l->lease, "spec.holderIdentity");
+
+	return holder && own && strcmp(holder, own) == 0;
+}
+
+static void on_looked(int r, const cJSON *json, const struct err *e, void *data)
 {
 	struct cluster_lock *l = data;
 
 	(void)e;
 	l->renewing = NULL;
-	if (r >= 0 && json) {
+	if (r >= 0 && json && is_ours(l, json)) {
 		cJSON_Delete(l->lease);
 		l->lease = cJSON_Duplicate(json, true);
-	} else if (r == -EEXIST) {
+	} else if (r >= 0 && json) {
 		lock_lost(l, "another pgjolt has taken the cluster over: we were silent for too long");
 	} else if (r == -ENOENT) {
 		lock_lost(l, "somebody removed the run's lock");
 	}
+}
+
+static void on_renewed(int r, const cJSON *json, const struct err *e, void *data)
+{
+	struct cluster_lock *l = data;
+
+	/* Also where a renewal of ours was taken and its answer lost: a drill may cut off the API server. */
+	if (r != -EEXIST)
+		on_looked(r, json, e, data);
+	else if (kube_start(l->kube, "GET", l->path, NULL, RENEW_NS / NS_PER_MS, on_looked, l,
+			 &l->renewing, NULL) < 0)
+		l->renewing = NULL;
 }
 
 static int on_timer(sd_event_source *s, uint64_t usec, void *data)
@@ -212,7 +232,7 @@ static int lease_take(struct session *s, const char *cluster, const char *all, c
 {
 	for (int i = 0; i < 2; i++) {
 		_cleanup_err_ struct err *cause = NULL;
-		_cleanup_json_ cJSON *stale = NULL;
+		_cleanup_json_ cJSON *stale = NULL, *over = NULL;
 		int r = kube_send(s->kube, "POST", all, lease, ret, &cause);
 
 		if (r != -EEXIST)
@@ -222,9 +242,11 @@ static int lease_take(struct session *s, const char *cluster, const char *all, c
 			return r;
 		if (r == 1)
 			continue;
-		json_add_string(cJSON_GetObjectItemCaseSensitive(lease, "metadata"), "resourceVersion",
+		/* One that is to be created has no version. */
+		over = cJSON_Duplicate(lease, true);
+		json_add_string(cJSON_GetObjectItemCaseSensitive(over, "metadata"), "resourceVersion",
 			version_of(stale));
-		r = kube_send(s->kube, "PUT", one, lease, ret, &cause);
+		r = kube_send(s->kube, "PUT", one, over, ret, &cause);
 		if (r >= 0)
 			return 0;
 		if (r != -EEXIST)
@@ -260,25 +282,30 @@ int cluster_lock_take(struct session *s, const char *cluster, const char *run,
 	return r;
 }
 
+/* Who takes a lease over keeps its uid: so by the version in which it was seen to be ours. */
+static void lease_delete(const struct cluster_lock *l)
+{
+	_cleanup_json_ cJSON *now = NULL, *options = json_object();
+	cJSON *preconditions = json_object();
+
+	json_add_item(options, "preconditions", preconditions);
+	if (kube_get(l->kube, l->path, &now, NULL) < 0 || !is_ours(l, now))
+		return;
+	json_add_string(options, "apiVersion", "v1");
+	json_add_string(options, "kind", "DeleteOptions");
+	json_add_string(preconditions, "uid", kube_uid(now));
+	json_add_string(preconditions, "resourceVersion", version_of(now));
+	kube_send(l->kube, "DELETE", l->path, options, NULL, NULL);
+}
+
 void cluster_lock_release(struct cluster_lock *l)
 {
-	const char *uid = kube_uid(l ? l->lease : NULL);
-
 	if (!l)
 		return;
 	kube_cancel(l->renewing);
 	sd_event_source_disable_unref(l->timer);
-	/* By its uid: never another's that has the same name by now. */
-	if (*uid) {
-		_cleanup_json_ cJSON *options = json_object();
-		cJSON *preconditions = json_object();
-
-		json_add_string(options, "apiVersion", "v1");
-		json_add_string(options, "kind", "DeleteOptions");
-		json_add_item(options, "preconditions", preconditions);
-		json_add_string(preconditions, "uid", uid);
-		kube_send(l->kube, "DELETE", l->path, options, NULL, NULL);
-	}
+	if (l->lease)
+		lease_delete(l);
 	cJSON_Delete(l->lease);
 	free(l->path);
 	free(l);

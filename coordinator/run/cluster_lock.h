@@ -16,5 +16,5 @@ struct cluster_lock;
 int cluster_lock_take(struct session *s, const char *cluster, const char *run,
 	void (*lost)(const char *why, void *data), void *data, struct cluster_lock **ret,
 	struct err **err);
-/* Gives it back. Runs the loop, 5 s at most. */
+/* Gives it back, if it is still ours. Runs the loop, 10 s at most. */
 void cluster_lock_release(struct cluster_lock *l);

@@ -6,7 +6,7 @@
 /* What the server has; empty: nothing. The test's thread reads it too, when the server is idle. */
 static char lease[2048];
 static unsigned version, renewals, deletions;
-static bool refuse, renews_by_itself;
+static bool refuse, renews_by_itself, is_faster;
 
 static void give(int fd, const char *status)
 {
@@ -42,7 +42,10 @@ static void put(int fd, const char *request)
 	snprintf(number, sizeof(number), "%u", version);
 	if (!*lease) {
 		answer(fd, "404 Not Found", "{\"message\":\"not found\"}");
-	} else if (strcmp(kube_text(json, "metadata.resourceVersion"), number) != 0) {
+	} else if (is_faster || strcmp(kube_text(json, "metadata.resourceVersion"), number) != 0) {
+		if (is_faster)
+			lease[0] = 0;
+		is_faster = false;
 		answer(fd, "409 Conflict", "{\"message\":\"the object has been modified\"}");
 	} else {
 		take(request);
@@ -51,11 +54,27 @@ static void put(int fd, const char *request)
 	}
 }
 
+static void remove_lease(int fd, const char *request)
+{
+	char wanted[64];
+
+	snprintf(wanted, sizeof(wanted), "\"uid\":\"u1\",\"resourceVersion\":\"%u\"", version);
+	if (!strstr(request, wanted)) {
+		answer(fd, "409 Conflict", "{\"message\":\"the precondition does not hold\"}");
+		return;
+	}
+	deletions++;
+	lease[0] = 0;
+	answer(fd, "200 OK", "{}");
+}
+
 static void serve_lease(int fd, unsigned nth, const char *request)
 {
 	(void)nth;
 	if (refuse) {
 		answer(fd, "403 Forbidden", "{\"message\":\"leases is forbidden\"}");
+	} else if (strncmp(request, "POST", 4) == 0 && strstr(request, "resourceVersion")) {
+		answer(fd, "400 Bad Request", "{\"message\":\"resourceVersion should not be set\"}");
 	} else if (strncmp(request, "POST", 4) == 0 && !*lease) {
 		take(request);
 		give(fd, "201 Created");
@@ -64,9 +83,7 @@ static void serve_lease(int fd, unsigned nth, const char *request)
 	} else if (strncmp(request, "PUT", 3) == 0) {
 		put(fd, request);
 	} else if (strncmp(request, "DELETE", 6) == 0) {
-		deletions += strstr(request, "\"uid\":\"u1\"") != NULL;
-		lease[0] = 0;
-		answer(fd, "200 OK", "{}");
+		remove_lease(fd, request);
 	} else if (!*lease) {
 		answer(fd, "404 Not Found", "{\"message\":\"not found\"}");
 	} else {
@@ -136,12 +153,59 @@ Test(cluster_lock, another_died)
 	cluster_lock_release(l);
 }
 
+/* It was stale when another run took it over, and went again before we could. */
+Test(cluster_lock, another_is_faster_and_ends)
+{
+	_cleanup_err_ struct err *err = NULL;
+	struct cluster_lock *l = NULL;
+
+	strcpy(lease, "{\"metadata\":{},\"spec\":{\"holderIdentity\":\"other run-9\",\"leaseDurationSeconds\":1}}");
+	is_faster = true;
+	cr_assert_eq(take_lock(&l, &err), 0, "%s", err_text(err));
+	cr_assert(strstr(lease, " run-1\""), "%s", lease);
+	cluster_lock_release(l);
+	cr_assert_eq(deletions, 1);
+}
+
+/* Another's, with our uid and a version of its own. */
+static void take_over(void)
+{
+	strcpy(lease, "{\"metadata\":{},\"spec\":{\"holderIdentity\":\"other run-9\",\"leaseDurationSeconds\":15}}");
+	version += 7;
+}
+
+Test(cluster_lock, a_renewal_whose_answer_is_lost)
+{
+	struct cluster_lock *l = NULL;
+	unsigned before;
+
+	cr_assert_eq(take_lock(&l, NULL), 0);
+	/* The server has taken it; we know of the version before. */
+	version++;
+	before = renewals;
+	LOOP_UNTIL(renewals > before || *lost_why);
+	cr_assert_str_empty(lost_why);
+	cluster_lock_release(l);
+	cr_assert_eq(deletions, 1);
+}
+
+Test(cluster_lock, taken_over_without_our_notice)
+{
+	struct cluster_lock *l = NULL;
+
+	cr_assert_eq(take_lock(&l, NULL), 0);
+	take_over();
+	cluster_lock_release(l);
+	cr_assert_eq(deletions, 0);
+	cr_assert(strstr(lease, "other run-9"), "%s", lease);
+}
+
 Test(cluster_lock, taken_over)
 {
 	struct cluster_lock *l = NULL;
 
 	cr_assert_eq(take_lock(&l, NULL), 0);
-	version += 7;
+	take_over();
 	LOOP_UNTIL(*lost_why);
 	cr_assert(strstr(lost_why, "taken the cluster over"), "%s", lost_why);
 	/* It is another's: we leave it. */
