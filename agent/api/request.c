@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include "api/body.h"
 #include "api/caller.h"
 #include "api/permission.h"
 #include "api/route.h"
@@ -206,47 +207,14 @@ static cJSON *status_to_json(unsigned status, const char *message)
 	return o;
 }
 
-/* "application/json", parameters or not. */
-static bool is_json_type(const char *type)
-{
-	static const char wanted[] = "application/json";
-	size_t n = sizeof(wanted) - 1;
-
-	return type && strncasecmp(type, wanted, n) == 0 && strchr("; \t", type[n]) != NULL;
-}
-
 static unsigned check_body(const struct request *r, cJSON **ret, struct err **err)
 {
-	static const struct json_field nothing[] = {JSON_FIELD_END};
-	const char *type;
-	char unused;
-
 	if (r->too_long) {
 		err_set(err, -EFBIG, "the body is longer than %lu bytes", SERVER_BODY_MAX);
 		return 413;
 	}
-	if (r->length == 0) {
-		if (r->route->body != ROUTE_BODY_REQUIRED)
-			return 0;
-		err_set(err, -EINVAL, "a JSON body is needed");
-		return 400;
-	}
-	if (r->route->body == ROUTE_BODY_NONE) {
-		err_set(err, -EINVAL, "this route takes no body");
-		return 400;
-	}
-	type = MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, "Content-Type");
-	if (!is_json_type(type)) {
-		err_set(err, -EINVAL, "Content-Type: expected application/json, got %.60s",
-			type ? type : "none");
-		return 415;
-	}
-	if (json_parse(r->body, r->length, ret, err) < 0)
-		return 400;
-	if (r->route->body == ROUTE_BODY_EMPTY &&
-		json_dispatch(*ret, nothing, &unused, JSON_REFUSE_UNKNOWN, err) < 0)
-		return 400;
-	return 0;
+	return body_check(r->route->body, r->body, r->length,
+		MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, "Content-Type"), ret, err);
 }
 
 struct query_check {
