@@ -32,8 +32,8 @@ class Server:
         self.data = os.path.join(folder, name)
         self.folder = folder
 
-    def run(self, *args):
-        subprocess.run(["runuser", "-u", "postgres", "--", *args], check=True, cwd=self.folder,
+    def run(self, *args, within=()):
+        subprocess.run([*within, "runuser", "-u", "postgres", "--", *args], check=True, cwd=self.folder,
                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60)
 
     def configure(self, **settings):
@@ -42,7 +42,9 @@ class Server:
                 f.write(f"{key} = '{value}'\n")
 
     def start(self):
-        self.run(f"{BIN}/pg_ctl", "-D", self.data, "-l", self.data + ".log", "-w", "start")
+        # An IPC namespace of its own: a postmaster that is killed leaves its shared memory there.
+        self.run(f"{BIN}/pg_ctl", "-D", self.data, "-l", self.data + ".log", "-w", "start",
+                 within=("unshare", "--ipc"))
 
     def pid(self):
         with open(os.path.join(self.data, "postmaster.pid")) as f:
