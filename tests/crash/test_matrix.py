@@ -317,7 +317,8 @@ def after_restart(agent, target):
                f"journal: {agent.entries()}: {agent.tail()}")
         expect(target.answer_ms(10000) is not None, "the instance does not answer")
         expect(abs(target.clock_off()) < SKEWED_S, "the clock is still wrong")
-        expect(not target.patched(), f"vDSOs still patched: {target.patched()}")
+        # A process that was just born may be seen before its vDSO is mapped.
+        expect(wait_until(lambda: not target.patched(), JOURNALED_S), "vDSOs still patched")
         expect(not hook.left(target.netns, "eth0"), f"still there: {hook.left(target.netns, 'eth0')}")
         took = time.monotonic() - start
         node = agent.node()
