@@ -245,6 +245,9 @@ int experiment_arm(struct experiments *all, const struct arm_request *request,
 	if (r == -ESTALE)
 		return err_set(err, EEXIST, "experiment %s has ended: an id serves once",
 			request->experiment);
+	r = id_file_add(all->id_file, request->experiment, err);
+	if (r < 0)
+		return err_wrap(err, r, "refused, nothing is in effect: cannot keep the id of the experiment");
 	e = experiment_new(all, request->experiment, request->run, request->fault,
 		request->instance);
 	if (!e)

@@ -77,7 +77,7 @@ bool experiments_is_locked(const struct experiments *all);
 /* Validates, resolves the instance, checks limits, arms the driver, writes the journal.
  * An id names one attempt. While that is there, the same body again answers with it, a refusal
  * included (safe to retry). -EEXIST: another body, or the attempt has ended; ids are remembered
- * long after the list forgot them (id_memory.h). *ret is borrowed until the next arm. */
+ * long after the list forgot them (id_memory.h), by the next agent too (id_file.h). *ret is borrowed until the next arm. */
 int experiment_arm(struct experiments *all, const struct arm_request *request,
 	struct experiment **ret, struct err **err);
 /* Idempotent once active. -ESTALE when the target is gone or the experiment has ended. */

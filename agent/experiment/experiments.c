@@ -11,15 +11,22 @@ int experiments_new(const struct experiments_config *config, struct experiments 
 	struct err **err)
 {
 	struct experiments *all = calloc(1, sizeof(*all));
+	_cleanup_free_ char *damage = NULL;
+	int r;
 
 	if (!all)
 		return err_set(err, ENOMEM, "no memory");
 	all->config = *config;
 	all->ids = id_memory_new();
-	if (!all->ids) {
+	r = all->ids ? id_file_open(journal_folder(config->journal), all->ids, &all->id_file, &damage, err) :
+		err_set(err, ENOMEM, "no memory");
+	if (r < 0) {
+		id_memory_free(all->ids);
 		free(all);
-		return err_set(err, ENOMEM, "no memory");
+		return r;
 	}
+	if (damage)
+		experiments_tell(all, "error", NULL, NULL, "%s", damage);
 	*ret = all;
 	return 0;
 }
@@ -38,6 +45,7 @@ void experiments_free(struct experiments *all)
 	free(all->reason);
 	free(all->lock_reason);
 	id_memory_free(all->ids);
+	id_file_free(all->id_file);
 	free(all);
 }
 

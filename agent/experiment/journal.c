@@ -194,6 +194,11 @@ void journal_close(struct journal *j)
 	free(j);
 }
 
+int journal_folder(const struct journal *j)
+{
+	return j->dir_fd;
+}
+
 static int entry_name(const char *experiment, const char *suffix, char **ret, struct err **err)
 {
 	char *name;

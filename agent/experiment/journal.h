@@ -30,6 +30,8 @@ DEFINE_CLEANUP(struct journal_entry, journal_entry_free)
  * -EBUSY with the first one's pid. -EPERM: somebody else could write there. Removes what a write that never ended left. */
 int journal_open(const char *path, struct journal **ret, struct err **err);
 void journal_close(struct journal *j);
+/* Its folder, open; borrowed. */
+int journal_folder(const struct journal *j);
 int journal_write(struct journal *j, const struct journal_entry *e, struct err **err);
 int journal_remove(struct journal *j, const char *experiment, struct err **err);
 /* Every entry; broken files are set aside, and the names of all that were ever set aside are in

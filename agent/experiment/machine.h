@@ -2,7 +2,7 @@
 #pragma once
 
 #include "experiment/experiment.h"
-#include "experiment/id_memory.h"
+#include "experiment/id_file.h"
 #include "kernel/proc.h"
 
 #define EXPERIMENT_ENDED_KEPT 256
@@ -16,6 +16,7 @@ struct experiments {
 	bool stopping;
 	char *lock_reason;		/* the kill switch is on; NULL: off */
 	struct id_memory *ids;		/* that were ever used here */
+	struct id_file *id_file;	/* the same, for the next agent */
 };
 
 struct experiment {

@@ -118,6 +118,37 @@ def test_broken_journal_entries_stop_new_faults(folder, target):
             agent.stop()
 
 
+def test_ids_that_served_outlive_the_agent(folder, target):
+    def request(experiment, fault="net-partition"):
+        return {"experiment": experiment, "run": "run-test", "fault": fault, "instance": target.name, "params": CUT,
+                "duration_ms": 30000, "lease_ms": 30000}
+
+    def send(*what):
+        return agent.call("POST", "/v1/experiments", request(*what))
+
+    agent = Agent(folder)
+    with agent:
+        assert send("ex-armed")["state"] == "armed"
+        assert send("ex-ended")["state"] == "armed"
+        agent.revert("ex-ended")
+        refused("EINVAL", send, "ex-refused", "no-such-fault")
+    with agent:
+        for experiment in ("ex-armed", "ex-ended", "ex-refused"):
+            words = refused("EEXIST", send, experiment)
+            assert experiment in words, words
+        agent.kill()
+        with open(os.path.join(agent.journal, "ids"), "r+b") as f:
+            whole = f.read()
+            f.seek(0)
+            f.write(b"\0garbage" + whole[len(whole) // 3:])
+    with agent:
+        assert "damaged" in agent.tail() and agent.node()["accepting"], agent.tail()
+        refused("EEXIST", send, "ex-refused")
+        assert send("ex-new")["state"] == "armed"
+        agent.revert("ex-new")
+        assert agent.stop() == 0
+
+
 def test_entry_of_an_earlier_boot_is_dropped(folder, target):
     agent = Agent(folder)
     put_entry(agent, "ex-1.json", entry(boot_id="00000000-dead"))

@@ -87,7 +87,7 @@ def main():
             if (now[0] if now else "") != idle:
                 print(f"{path}: {' '.join(now)}")
     for path in glob.glob("/var/lib/pgjolt/journal/*"):
-        if not os.path.basename(path).startswith(("lock", "boot")):
+        if not os.path.basename(path).startswith(("lock", "boot", "ids")):
             print(f"journal {os.path.basename(path)}")
 
 

@@ -413,7 +413,7 @@ def test_removed_in_the_middle_of_a_drill(world):
     world.kubectl("delete", "-f", "-", stdin=world.objects, timeout=180)
     world.wait_clean()
     for one in world.nodes:
-        assert not world.on(one, "sh", "-c", "ls /var/lib/pgjolt/journal | grep -v '^lock$' || true").strip()
+        assert not world.on(one, "sh", "-c", "ls /var/lib/pgjolt/journal | grep -vx 'lock\\|ids' || true").strip()
     assert world.get("namespace", "pgjolt") is None
     assert not [o for kind in ("clusterrole", "clusterrolebinding", "priorityclass") for o in world.get(kind)
                 if o["metadata"]["name"].startswith("pgjolt")]
