@@ -144,16 +144,12 @@ static int write_both(struct session *s, struct secret secrets[2], struct err **
 	return r < 0 ? r : secret_write(s, &secrets[1], err);
 }
 
-static int wait_for_pods(struct session *s, uint64_t wait_ns, struct err **err)
+static int wait_for_pods(struct session *s, uint64_t wait_ns, const char *told, struct err **err)
 {
 	char text[UNITS_TEXT_MAX];
 
 	duration_format(wait_ns, text);
-	if (wait_ns)
-		fprintf(stderr,
-			"pgjolt: the new CA is told to agents and coordinators beside the old one; in %s, "
-			"when all pods have it, the new certificates follow\n",
-			text);
+	fprintf(stderr, "pgjolt: %s; all pods have that in %s\n", told, text);
 	for (uint64_t end = now_ns() + wait_ns, now; (now = now_ns()) < end;) {
 		int r = sd_event_run(s->event, (end - now) / NS_PER_US + 1);
 
@@ -163,27 +159,54 @@ static int wait_for_pods(struct session *s, uint64_t wait_ns, struct err **err)
 	return 0;
 }
 
-/* First everybody trusts both CAs, then the certificates change: nobody is refused in between. */
-static int apply(const struct options *o, struct session *s, struct secret secrets[2],
-	const struct certificates *new, struct err **err)
+static void put_certificates(struct secret secrets[2], const struct certificates *new)
 {
 	const char *const certs[] = {new->agent_cert, new->client_cert};
 	const char *const keys[] = {new->agent_key, new->client_key};
-	time_t until = 0;
-	char date[64];
-	struct tm tm;
-	int r = 0;
 
-	if (o->renew)
-		r = write_both(s, secrets, err);
-	if (r >= 0 && o->renew)
-		r = wait_for_pods(s, o->wait_ns, err);
 	for (size_t i = 0; i < 2; i++) {
 		replace(&secrets[i].cert, certs[i]);
 		replace(&secrets[i].key, keys[i]);
 	}
+}
+
+/* First everybody trusts both CAs, then the certificates change, then nobody trusts the old CA any more: no
+ * one who takes the files as they come is refused in between, and what was issued before ends. */
+static int renew(const struct options *o, struct session *s, struct secret secrets[2],
+	const struct certificates *new, struct err **err)
+{
+	int r = write_both(s, secrets, err);
+
+	if (r >= 0)
+		r = wait_for_pods(s, o->wait_ns, "step 1 of 3: the new CA is trusted beside the old one", err);
+	put_certificates(secrets, new);
 	if (r >= 0)
 		r = write_both(s, secrets, err);
+	if (r >= 0)
+		r = wait_for_pods(s, o->wait_ns, "step 2 of 3: the new certificates are there", err);
+	for (size_t i = 0; i < 2; i++)
+		replace(&secrets[i].ca, new->ca);
+	if (r >= 0)
+		r = write_both(s, secrets, err);
+	if (r >= 0)
+		fprintf(stderr, "pgjolt: step 3 of 3: the old CA is trusted no more\n");
+	return r;
+}
+
+static int apply(const struct options *o, struct session *s, struct secret secrets[2],
+	const struct certificates *new, struct err **err)
+{
+	time_t until = 0;
+	char date[64];
+	struct tm tm;
+	int r;
+
+	if (o->renew) {
+		r = renew(o, s, secrets, new, err);
+	} else {
+		put_certificates(secrets, new);
+		r = write_both(s, secrets, err);
+	}
 	if (r >= 0)
 		r = certificate_expiry(new->agent_cert, &until, err);
 	if (r < 0)
@@ -233,10 +256,7 @@ static int make(const struct options *o, struct secret secrets[2], struct err **
 	if (r >= 0 && o->apply) {
 		r = apply(o, s, secrets, &new, err);
 	} else if (r >= 0) {
-		replace(&secrets[0].cert, new.agent_cert);
-		replace(&secrets[0].key, new.agent_key);
-		replace(&secrets[1].cert, new.client_cert);
-		replace(&secrets[1].key, new.client_key);
+		put_certificates(secrets, &new);
 		for (size_t i = 0; i < 2; i++)
 			secret_print(&secrets[i], s ? s->agents_namespace :
 						  namespace ? namespace :
@@ -272,10 +292,10 @@ static const struct cli_option options[] = {
 	{"apply", CLI_FLAG, offsetof(struct options, apply), NULL,
 		"write the Secrets into the cluster; else they are printed", NULL},
 	{"renew", CLI_FLAG, offsetof(struct options, renew), NULL,
-		"replace those that are there; nobody who holds one is refused meanwhile", NULL},
+		"replace those that are there; no pod is refused meanwhile, and what was issued before ends", NULL},
 	{"days", CLI_COUNT, offsetof(struct options, days), "N", "how long they are valid (365)", NULL},
 	{"wait", CLI_DURATION, offsetof(struct options, wait_ns), "DURATION",
-		"with --renew --apply: for all pods to have the new CA (150s)", NULL},
+		"with --renew --apply, twice: for all pods to have the new CA, then the new certificates (150s)", NULL},
 	{"kubeconfig", CLI_TEXT, SESSION_OPTION(struct options, kubeconfig), "FILE",
 		"the cluster to write to (default: as kubectl looks)", "@files"},
 	{"context", CLI_TEXT, SESSION_OPTION(struct options, context), "NAME", "of the kubeconfig",

@@ -77,6 +77,7 @@ class Cluster:
     def __init__(self, overlay=os.environ.get("PGJOLT_OVERLAY", "standard")):
         self.folder = os.path.join(TOP, "build", "kube")
         self.image = os.environ.get("PGJOLT_IMAGE") or "localhost/pgjolt:test"
+        self.program = os.path.join(os.environ.get("PGJOLT_BUILD") or os.path.join(TOP, "build", "release"), "coordinator", "pgjolt")
         self.own = kubelab_script() is not None
         self.agent = self       # for suite: whose log() to show
         self.nodes = []
@@ -200,6 +201,29 @@ class Cluster:
         start = [kubelab_script(), "kubectl"] if self.own else ["kubectl"]
         with open(os.path.join(self.folder, "background.log"), "a", encoding="utf-8") as log:
             self.background.append(subprocess.Popen(start + words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env))
+
+    def outside_command(self, *command, env=None):
+        """On a machine of the user's, that reaches the API server and has kubectl: the words to run it by."""
+        path = f"{os.path.join(TOP, 'manifests', 'plugin')}:{os.path.dirname(kubectl_program())}:{os.environ['PATH']}"
+        names = {**(env or {}), "PATH": path}
+        if self.own:
+            names["KUBECONFIG"] = kubelab("kubeconfig").stdout.strip()
+        words = ["env", *(f"{name}={value}" for name, value in names.items()), *command]
+        return [kubelab_script(), "on", "cp", *words] if self.own else words
+
+    def outside(self, *command, env=None, timeout=60):
+        return subprocess.run(self.outside_command(*command, env=env), text=True, capture_output=True, timeout=timeout,
+                              check=False, stdin=subprocess.DEVNULL, env={**os.environ, **kubelab_names()})
+
+    def outside_start(self, *command):
+        """The same in the background: the process, whose standard output has all that it says."""
+        process = subprocess.Popen(self.outside_command(*command), text=True, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **kubelab_names()})
+        self.background.append(process)
+        return process
+
+    def plugin(self, *words, env=None, timeout=60):
+        return self.outside("kubectl", "pgjolt", *words, env=env, timeout=timeout)
 
     def sql(self, pod, statement, check=True):
         r = self.kubectl("-n", "shop", "exec", pod, "--", "psql", "-h", "/run/pg", "-U", "postgres", "-XAtc", statement,
