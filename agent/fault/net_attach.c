@@ -36,16 +36,19 @@ int net_hook_choose(const struct node *node, enum net_hook *ret, struct err **er
 {
 	static atomic_bool no_tcx;	/* what a kernel has not, it will not get */
 	_cleanup_err_ struct err *why = NULL, *why_not = NULL;
+	int r;
 
 	if (!node->without_tcx && !atomic_load(&no_tcx)) {
-		if (tcx_supported(&why) == 0) {
+		r = tcx_supported(&why);
+		if (r == 0)
 			*ret = NET_HOOK_TCX;
-			return 0;
-		}
+		if (r != -EOPNOTSUPP)
+			return r < 0 ? err_set(err, r, "%s", err_text(why)) : 0;
 	}
-	if (clsact_supported(&why_not) < 0)
-		return err_set(err, EOPNOTSUPP, "%s%s%s", why ? err_text(why) : "",
-			why ? "; " : "", err_text(why_not));
+	r = clsact_supported(&why_not);
+	if (r < 0)
+		return err_set(err, r, "%s%s%s", why ? err_text(why) : "", why ? "; " : "",
+			err_text(why_not));
 	if (why)
 		atomic_store(&no_tcx, true);
 	*ret = NET_HOOK_CLSACT;
@@ -189,6 +192,7 @@ static int identify(int prog_fd, struct clsact_filter *f, struct err **err)
 static int choose_qdisc(const struct net_attach *a, const struct net_point *point,
 	struct net_filter *f, struct err **err)
 {
+	char kind[CLSACT_KIND_MAX];
 	enum clsact_qdisc qdisc;
 	int r;
 
@@ -198,12 +202,13 @@ static int choose_qdisc(const struct net_attach *a, const struct net_point *poin
 			return 0;
 		}
 	}
-	r = clsact_qdisc_look(a->netlink_fd, point->ifindex, &qdisc, err);
+	r = clsact_qdisc_look(a->netlink_fd, point->ifindex, &qdisc, kind, err);
 	if (r < 0)
 		return r;
 	if (qdisc == CLSACT_OTHER)
-		return err_set(err, EBUSY,
-			"%s has a qdisc in the place of clsact, which another program made", point->name);
+		return err_set(err, EBUSY, "%s: another program made a qdisc \"%s\" where a kernel before 6.6 "
+			"needs clsact: let that program use clsact, or end it and run \"tc qdisc del dev %s "
+			"%s\" in the instance's network namespace", point->name, kind, point->name, kind);
 	f->add_qdisc = f->our_qdisc = qdisc == CLSACT_ABSENT;
 	if (qdisc == CLSACT_PRESENT)
 		return net_filters_qdisc_is_ours(a->netlink_fd, point->ifindex, &f->our_qdisc, err);

@@ -19,7 +19,8 @@
 
 enum net_hook { NET_HOOK_TCX, NET_HOOK_CLSACT };
 
-/* What this kernel has, tried for real. -EOPNOTSUPP with what is missing. */
+/* What this kernel has, tried for real. -EOPNOTSUPP with what is missing; what may pass (no descriptor, no
+ * memory) is told as it is, and nothing is concluded from it. */
 int net_hook_choose(const struct node *node, enum net_hook *ret, struct err **err);
 enum lifetime net_hook_lifetime(enum net_hook hook);
 /* A remark for a probe, allocated; NULL: none. */

@@ -279,7 +279,7 @@ static int is_there(int fd, const struct clsact_filter *wanted, bool *ret, struc
 static int remove_qdisc(int fd, int ifindex, struct err **err)
 {
 	enum clsact_qdisc qdisc;
-	int r = clsact_qdisc_look(fd, ifindex, &qdisc, err);
+	int r = clsact_qdisc_look(fd, ifindex, &qdisc, NULL, err);
 
 	if (r < 0 || qdisc != CLSACT_PRESENT)
 		return r;

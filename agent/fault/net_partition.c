@@ -19,6 +19,7 @@
 #include "fault/net_filters.h"
 #include "fault/net_rules.h"
 #include "fault/net_target.h"
+#include "kernel/netns.h"
 #include "net_partition.skel.h"
 
 #define FAULT "net-partition"
@@ -123,6 +124,30 @@ static int attach(struct partition *p, const struct fault *f, enum net_hook hook
 	return net_attach_open(&plan, &p->attach, err);
 }
 
+/* All that arming and placing do, on the loopback of a namespace that ends with the try. */
+static int try_all(struct partition *p, const struct node *node, enum net_hook hook, struct err **err)
+{
+	const struct node quiet = {.event = node->event, .name = node->name};
+	const struct fault f = {.node = &quiet, .experiment = "probe"};
+	int r;
+
+	p->in = p->out = true;
+	p->target.links = calloc(1, sizeof(*p->target.links));
+	if (!p->target.links)
+		return err_set(err, ENOMEM, "out of memory");
+	p->target.n_links = 1;
+	p->target.links[0].ifindex = LINK_LOOPBACK;
+	strcpy(p->target.links[0].name, "lo");
+	r = netns_new(&p->target.netns_fd, err);
+	p->position = 1;
+	if (r == 0)
+		r = load(p, NET_PARTITION_REJECT, 1, err);
+	if (r == 0)
+		r = attach(p, &f, hook, err);
+	p->position = 0;	/* none was taken */
+	return r < 0 ? r : net_attach_place(p->attach, NULL, err);
+}
+
 static int probe(const struct node *node, struct support *ret, struct err **err)
 {
 	_cleanup_(partition_freep) struct partition *p = calloc(1, sizeof(*p));
@@ -133,10 +158,9 @@ static int probe(const struct node *node, struct support *ret, struct err **err)
 	if (!p)
 		return err_set(err, ENOMEM, "probe " FAULT ": out of memory");
 	p->target.netns_fd = -1;
-	p->in = p->out = true;
 	r = net_hook_choose(node, &hook, &why);
 	if (r == 0)
-		r = load(p, NET_PARTITION_REJECT, 1, &why);
+		r = try_all(p, node, hook, &why);
 	ret->supported = r == 0;
 	if (r == 0)
 		ret->mechanism = strdup(mechanisms[hook]);

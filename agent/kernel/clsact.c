@@ -6,12 +6,12 @@
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
-#include <net/if.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "core/cleanup.h"
+#include "kernel/link.h"
 #include "kernel/netlink.h"
 #include "kernel/netns.h"
 #include "kernel/refusal.h"
@@ -73,20 +73,26 @@ static bool is_kind(const struct answer *a, const char *kind)
 struct look {
 	int ifindex;
 	enum clsact_qdisc found;
+	char kind[CLSACT_KIND_MAX];
 };
 
 static int on_qdisc(const struct nlmsghdr *h, void *data)
 {
 	struct look *look = data;
+	const struct nlattr *kind;
 	struct answer a;
 
-	if (answer_parse(h, &a) && a.t->tcm_ifindex == look->ifindex &&
-		a.t->tcm_parent == TC_H_CLSACT)
-		look->found = is_kind(&a, "clsact") ? CLSACT_PRESENT : CLSACT_OTHER;
+	if (!answer_parse(h, &a) || a.t->tcm_ifindex != look->ifindex || a.t->tcm_parent != TC_H_CLSACT)
+		return MNL_CB_OK;
+	look->found = is_kind(&a, "clsact") ? CLSACT_PRESENT : CLSACT_OTHER;
+	kind = a.attributes[TCA_KIND];
+	if (look->found == CLSACT_OTHER && kind && mnl_attr_validate(kind, MNL_TYPE_NUL_STRING) >= 0)
+		snprintf(look->kind, sizeof(look->kind), "%s", mnl_attr_get_str(kind));
 	return MNL_CB_OK;
 }
 
-int clsact_qdisc_look(int fd, int ifindex, enum clsact_qdisc *ret, struct err **err)
+int clsact_qdisc_look(int fd, int ifindex, enum clsact_qdisc *ret, char kind[CLSACT_KIND_MAX],
+	struct err **err)
 {
 	struct look look = {.ifindex = ifindex, .found = CLSACT_ABSENT};
 	char buffer[REQUEST_BYTES];
@@ -94,9 +100,12 @@ int clsact_qdisc_look(int fd, int ifindex, enum clsact_qdisc *ret, struct err **
 	struct nlmsghdr *h = begin(buffer, RTM_GETQDISC, NLM_F_DUMP, ifindex, 0, &t);
 	int r = netlink_talk(fd, h, on_qdisc, &look, "list qdiscs", err);
 
-	if (r == 0)
-		*ret = look.found;
-	return r;
+	if (r < 0)
+		return r;
+	*ret = look.found;
+	if (kind)
+		memcpy(kind, look.kind, sizeof(look.kind));
+	return 0;
 }
 
 int clsact_qdisc_add(int fd, int ifindex, struct err **err)
@@ -285,7 +294,6 @@ int clsact_supported(struct err **err)
 {
 	static atomic_bool known;	/* what a kernel can do, it can do until it stops */
 	_cleanup_close_ int netns_fd = -1, fd = -1;
-	const int loopback = 1;		/* include/net/flow.h, LOOPBACK_IFINDEX: the same in all */
 	int r;
 
 	if (atomic_load(&known))
@@ -294,7 +302,7 @@ int clsact_supported(struct err **err)
 	if (r == 0)
 		r = netlink_open(netns_fd, NETLINK_ROUTE, &fd, err);
 	if (r == 0)
-		r = try_filters(fd, loopback, err);
+		r = try_filters(fd, LINK_LOOPBACK, err);
 	if (r == 0)
 		atomic_store(&known, true);
 	return r;

@@ -12,6 +12,7 @@
 
 #define CLSACT_NAME_MAX 96	/* with its NUL */
 #define CLSACT_TAG_SIZE 8
+#define CLSACT_KIND_MAX 16	/* include/net/pkt_sched.h, IFNAMSIZ */
 
 struct clsact_filter {
 	int ifindex;
@@ -29,7 +30,9 @@ enum clsact_qdisc {
 	CLSACT_OTHER,		/* a qdisc in its place that has no egress, such as "ingress" */
 };
 
-int clsact_qdisc_look(int fd, int ifindex, enum clsact_qdisc *ret, struct err **err);
+/* kind: of CLSACT_OTHER, else empty; NULL: not asked for. */
+int clsact_qdisc_look(int fd, int ifindex, enum clsact_qdisc *ret, char kind[CLSACT_KIND_MAX],
+	struct err **err);
 /* -EEXIST when it, or another in its place, is there. */
 int clsact_qdisc_add(int fd, int ifindex, struct err **err);
 /* With every filter on it. One that is gone is success. */

@@ -11,6 +11,7 @@
 /* Every TAP of ours is named with this first, so that a fault can tell it from the instance's own
  * interfaces and leave it alone. */
 #define LINK_TAP_PREFIX "pjt-"
+#define LINK_LOOPBACK   1	/* index of "lo" in every namespace: include/net/flow.h */
 
 struct link_info {
 	int ifindex;

@@ -21,7 +21,8 @@ int netns_own_inode(uint64_t *ret, struct err **err);
 int netns_run(int netns_fd, int (*call)(void *data, struct err **err), void *data,
 	struct err **err);
 
-/* A new namespace, with a loopback that is down; it ends with its last descriptor. -EOPNOTSUPP. */
+/* A new namespace, with a loopback that is down; it ends with its last descriptor. -EOPNOTSUPP,
+ * or what passes (kernel/refusal.h). */
 int netns_new(int *ret_fd, struct err **err);
 /* netns_run() in a new namespace, which ends with the call. */
 int netns_try(int (*call)(void *data, struct err **err), void *data, struct err **err);

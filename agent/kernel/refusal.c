@@ -1,8 +1,11 @@
 #include "kernel/refusal.h"
 
+#include <errno.h>
 #include <linux/capability.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -37,11 +40,24 @@ static void missing_capabilities(char *buf, size_t size)
 	}
 }
 
+static bool is_passing(int code)
+{
+	static const int passing[] = {EMFILE, ENFILE, ENOMEM, ENOBUFS, ENOSPC, EDQUOT, EAGAIN, EINTR, EBUSY,
+		ETIMEDOUT};
+
+	for (size_t i = 0; i < ELEMENTS(passing); i++)
+		if (passing[i] == abs(code))
+			return true;
+	return false;
+}
+
 int kernel_refusal(struct err **err, int code, const char *what)
 {
 	char missing[96];
 	struct utsname u = {0};
 
+	if (is_passing(code))
+		return err_errno(err, code, "%s", what);
 	missing_capabilities(missing, sizeof(missing));
 	if (missing[0])
 		return err_set(err, EOPNOTSUPP, "%s: %s (missing %s)", what, strerror(abs(code)),

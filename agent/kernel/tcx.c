@@ -2,9 +2,9 @@
 
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <net/if.h>
 #include <stdatomic.h>
 #include "core/cleanup.h"
+#include "kernel/link.h"
 #include "kernel/netns.h"
 #include "kernel/refusal.h"
 
@@ -41,7 +41,7 @@ static int try_links(void *data, struct err **err)
 	for (int d = 0; d < TCX_DIRECTION_MAX; d++) {
 		_cleanup_close_ int link_fd = -1;
 
-		r = tcx_attach(prog_fd, (int)if_nametoindex("lo"), (enum tcx_direction)d, &link_fd,
+		r = tcx_attach(prog_fd, LINK_LOOPBACK, (enum tcx_direction)d, &link_fd,
 			NULL);
 		if (r < 0)
 			return kernel_refusal(err, r,

@@ -15,7 +15,8 @@ int tcx_attach(int prog_fd, int ifindex, enum tcx_direction direction, int *ret_
 	struct err **err);
 
 /* Tries it for real on the loopback of a namespace of its own, which ends with the try; caches a
- * yes. 0, or -EOPNOTSUPP with what is missing (kernel, capability). */
+ * yes. 0, or -EOPNOTSUPP with what is missing (kernel, capability); any other error says nothing about the
+ * kernel: it may pass. */
 int tcx_supported(struct err **err);
 
 /* A program that passes everything on, to try things with. */

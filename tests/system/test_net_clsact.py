@@ -170,11 +170,24 @@ def test_an_ingress_qdisc_is_refused(world):
     try:
         fault = Fault(world, peers=["all"])
         answer = fault.say("arm")
-        assert not answer["ok"] and "in the place of clsact" in answer["error"], answer
+        assert not answer["ok"] and answer["error"].startswith("eth0: "), answer
+        for words in ('qdisc "ingress"', '"tc qdisc del dev eth0 ingress"', "use clsact"):
+            assert words in answer["error"], (words, answer)
         fault.__exit__()
         assert not hook.left(world.instance, "eth1")
     finally:
         tc(world, "qdisc", "del", "dev", "eth0", "ingress")
+
+
+def test_what_the_refusal_says_to_do_helps(world):
+    tc(world, "qdisc", "add", "dev", "eth0", "ingress")
+    fault = Fault(world, peers=["all"])
+    error = fault.say("arm")["error"]
+    fault.__exit__()
+    tc(world, *error.split('"')[3].split()[1:])
+    with Fault(world, peers=["all"]):
+        assert has_qdisc(world)
+    assert not left(world), left(world)
 
 
 def test_probe_names_it(world):
