@@ -8,6 +8,8 @@
 
 #define ROUNDS	     20
 #define STOP_WAIT_NS (250 * NS_PER_MS)
+/* Calls that a gate keeps never count as stopped. */
+#define PAUSE_NS     (20 * NS_PER_MS)
 #define REMOVE_NS    (3 * NS_PER_S)
 #define AGAIN_US     200
 /* A signal handler may have interrupted code of ours: it goes back there within this time. */
@@ -212,6 +214,14 @@ int clock_patch_put(struct ptrace_hold *hold, const struct vdso_image *own, cons
 	return r < 0 ? r : ptrace_hold_call(hold, put_held, &w);
 }
 
+/* Of another fault of this agent (proc-freeze, a disk fault's gate); NULL: none. */
+static struct ptrace_hold *other_hold(pid_t pid)
+{
+	pid_t tracer;
+
+	return proc_tracer(pid, &tracer, NULL) >= 0 && tracer ? ptrace_hold_find(tracer) : NULL;
+}
+
 struct ending {
 	struct vdso_process *process;
 	size_t block;
@@ -238,6 +248,8 @@ static int end_skew(struct vdso_process *p, size_t block, struct err **err)
 	r = vdso_block_end(p, block, &why);
 	if (r != -EACCES)
 		return r < 0 ? err_set(err, r, "%s", err_text(why)) : 0;
+	if (other_hold(p->pid))
+		return ptrace_hold_call(other_hold(p->pid), end_held, &e);
 	r = proc_identify(p->pid, &id, err);
 	if (r >= 0)
 		r = ptrace_hold_new(&hold, err);
@@ -278,41 +290,6 @@ static int find_all(const struct vdso_image *own, uint64_t token, struct proc_id
 	}
 	*ret = steal_ptr(found);
 	*ret_count = count;
-	return 0;
-}
-
-/* Held still by another tracer of this agent (proc-freeze), which only this thread could end. */
-static bool stands_already(pid_t pid)
-{
-	_cleanup_free_ pid_t *tids = NULL;
-	_cleanup_free_ char *tgid = NULL;
-	struct proc_stat s;
-	pid_t tracer;
-	size_t n;
-
-	if (proc_threads(pid, &tids, &n, NULL) < 0 || proc_tracer(pid, &tracer, NULL) < 0 || !tracer ||
-	    proc_status_field(tracer, "Tgid", &tgid, NULL) < 0 ||
-	    (pid_t)strtol(tgid, NULL, 10) != getpid())
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (proc_read_stat(tids[i], &s, NULL) == 0 && s.state != 't')
-			return false;
-	return true;
-}
-
-static int stop_all(struct ptrace_hold *hold, const struct proc_id *ids, size_t count,
-	struct err **err)
-{
-	size_t n_new, running;
-
-	for (size_t i = 0; i < count; i++) {
-		int r = stands_already(ids[i].pid) ?
-				0 : ptrace_hold_seize(hold, &ids[i], 1, &n_new, err);
-
-		if (r < 0)
-			return r;
-	}
-	ptrace_hold_stop(hold, STOP_WAIT_NS, &running);
 	return 0;
 }
 
@@ -359,16 +336,58 @@ static int step_held(void *data)
 	return again ? -EAGAIN : 0;
 }
 
-/* Under one stop. */
-static int step_once(struct work *w)
+/* Under one stop: of the hold that has them, or of one for this alone. */
+static int step_group(struct work *w, struct ptrace_hold *other)
 {
-	_cleanup_(ptrace_hold_freep) struct ptrace_hold *hold = NULL;
+	_cleanup_(ptrace_hold_freep) struct ptrace_hold *own = NULL;
+	size_t n_new, running;
 	int r;
 
-	r = ptrace_hold_new(&hold, w->err);
+	if (other) {
+		ptrace_hold_pause(other, PAUSE_NS);
+		r = ptrace_hold_call(other, step_held, w);
+		ptrace_hold_resume(other);
+		return r;
+	}
+	r = ptrace_hold_new(&own, w->err);
 	if (r >= 0)
-		r = stop_all(hold, w->ids, w->count, w->err);
-	return r < 0 ? r : ptrace_hold_call(hold, step_held, w);
+		r = ptrace_hold_seize(own, w->ids, w->count, &n_new, w->err);
+	if (r >= 0)
+		r = ptrace_hold_stop(own, STOP_WAIT_NS, &running);
+	return r < 0 ? r : ptrace_hold_call(own, step_held, w);
+}
+
+/* A process has one tracer: those that have the same one take the step together. */
+static int step_once(const struct work *w)
+{
+	_cleanup_free_ struct ptrace_hold **holds = calloc(w->count + 1, sizeof(*holds));
+	_cleanup_free_ struct proc_id *group = calloc(w->count + 1, sizeof(*group));
+	struct work part = *w;
+	bool again = false;
+
+	if (!holds || !group)
+		return err_errno(w->err, ENOMEM, "give clocks back");
+	for (size_t i = 0; i < w->count; i++)
+		holds[i] = other_hold(w->ids[i].pid);
+	part.ids = group;
+	for (size_t i = 0; i < w->count; i++) {
+		bool done = false;
+		int r;
+
+		for (size_t k = 0; k < i; k++)
+			done |= holds[k] == holds[i];
+		if (done)
+			continue;
+		part.count = 0;
+		for (size_t k = i; k < w->count; k++)
+			if (holds[k] == holds[i])
+				group[part.count++] = w->ids[k];
+		r = step_group(&part, holds[i]);
+		again |= r == -EAGAIN;
+		if (r < 0 && r != -EAGAIN)
+			return r;
+	}
+	return again ? -EAGAIN : 0;
 }
 
 static int step_all(struct work *w)

@@ -30,8 +30,9 @@ int clock_patch_put(struct ptrace_hold *hold, const struct vdso_image *own, cons
 
 /*
  * Gives every process of the node that has this token's patch the kernel's own bytes back. The skew
- * ends first, at once, for all of them; then they are stopped for a moment twice. -EBUSY: one is
- * traced by somebody else, or never left the patch; its clock is right already.
+ * ends first, at once, for all of them; then they are stopped for a moment twice. What another fault of
+ * this agent holds by ptrace is written and stopped by that one's tracer. -EBUSY: one is traced by
+ * somebody else, or never left the patch; its clock is right already, unless only its tracer may write.
  */
 int clock_patch_remove(const struct vdso_image *own, uint64_t token, struct err **err);
 /* A process of the node with this token's patch; 0: none. */

@@ -269,9 +269,7 @@ static int check_processes(const struct skew *z, struct err **err)
 			return err_set(err, EBUSY, "process %d (%s): %s", pid, s->choice.kind,
 				clock_patch_reason(s->state));
 		if (is_wanted(s) && proc_tracer(pid, &tracer, NULL) >= 0 && tracer)
-			return err_set(err, EBUSY,
-				"process %d (%s) is traced by process %d already: end that first (a "
-				"debugger, strace, or another fault)", pid, s->choice.kind, tracer);
+			return ptrace_refuse_traced(pid, s->choice.kind, tracer, err);
 	}
 	if (wanted > 0)
 		return 0;

@@ -3,6 +3,7 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -15,6 +16,7 @@
 #include "fault/disk_match.h"
 #include "fault/proc_choice.h"
 #include "hold/file_gate.h"
+#include "hold/ptrace_hold.h"
 #include "hold/syscall_gate.h"
 #include "kernel/proc.h"
 
@@ -132,7 +134,10 @@ static int open_syscall_gate(struct disk_state *s, const struct fault *f, unsign
 	struct syscall_gate_tree trees[DISK_AREAS_MAX];
 	struct gate_filter filter = {.data = &s->syscall_filter, .operations = operations};
 	bool by_path = s->match.globs;
+	char owner[PTRACE_OWNER_MAX];
 	int r;
+
+	snprintf(owner, sizeof(owner), "%s of experiment %s", f->driver->spec->name, f->experiment);
 
 	for (size_t i = 0; i < areas->count; i++) {
 		trees[i] = (struct syscall_gate_tree){
@@ -144,6 +149,7 @@ static int open_syscall_gate(struct disk_state *s, const struct fault *f, unsign
 	if (s->match.titles)
 		filter.process = disk_filter_process;
 	r = syscall_gate_new(&(struct syscall_gate_plan){
+		.owner = owner,
 		.effect = &s->effect,
 		.filter = &filter,
 		.postmaster = s->match.postmaster.pid,

@@ -134,14 +134,17 @@ static int seize_all(struct freeze *z, struct err **err)
 static int arm_ptrace(struct freeze *z, struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_free_ struct ptrace_held *held = NULL;
+	char owner[PTRACE_OWNER_MAX];
 	/* By name: a manager's child may be the next postmaster, a postmaster's a session. */
 	const struct ptrace_hooks hooks = {
+		.owner = owner,
 		.leave_children = z->which == WHICH_TITLES || z->which == WHICH_MANAGER,
 	};
 	size_t n;
 	int r;
 
 	node_point(f->node, FAULT, "seizing");
+	snprintf(owner, sizeof(owner), FAULT " of experiment %s", f->experiment);
 	r = ptrace_hold_new_hooked(&hooks, &z->hold, err);
 	if (r >= 0)
 		r = seize_all(z, err);

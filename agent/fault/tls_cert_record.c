@@ -124,7 +124,8 @@ int tls_cert_revert(const struct undo *u, struct err **err)
 	r = record_read(u, &x, err);
 	if (r >= 0)
 		r = file_overlay_remove(x.source, x.ns, err);
-	/* Also where it was gone: an agent may have died between the two. */
+	/* Also where it was gone: an agent may have died between the two, and what the postmaster has loaded
+	 * cannot be seen. */
 	return r >= 0 && x.reload ? reload(&x, err) : r;
 }
 

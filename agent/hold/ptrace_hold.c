@@ -1,159 +1,28 @@
-#include "hold/ptrace_hold.h"
+#include "hold/ptrace_state.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "core/cleanup.h"
 #include "core/clock.h"
-#include "hold/tracees.h"
 
 /* A wake-up that comes just before waitid() is lost: it is sent again. */
 #define WAKE_AGAIN_NS (NS_PER_MS / 2)
 #define SWEEP_NS      (5 * NS_PER_MS)
-#define SEIZE_ROUNDS  16
-#define SEIZE_OPTIONS (PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC)
-#define SEIZE_CHILDREN (PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK)
 
-enum request { REQUEST_NONE, REQUEST_SEIZE, REQUEST_STOP, REQUEST_CALL, REQUEST_QUIT };
-
-struct ptrace_hold {
-	pthread_t thread;
-	pthread_mutex_t lock;	/* of all below */
-	pthread_cond_t asked, changed;
-	pid_t tid;
-	struct ptrace_hooks hooks;
-	bool frozen;
-	struct tracees all;
-
-	enum request request;
-	const struct proc_id *ids;
-	size_t n_ids, n_new;
-	int (*call)(void *data);
-	void *call_data;
-	int result;
-	struct err *err;
-
-	atomic_uint_least64_t events;
-};
+/* Those of this process. Who asks for one, and who ends it, is the control thread alone. */
+static struct {
+	pthread_mutex_t lock;
+	struct ptrace_hold *first;
+} holds = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void wake_handler(int signal)
 {
 	(void)signal;
-}
-
-static long trace(int request, pid_t tid, unsigned long data)
-{
-	return ptrace(request, tid, NULL, (void *)data);
-}
-
-/* A child or thread that the kernel seized for us as it was born. */
-static struct tracee *tracee_adopt(struct ptrace_hold *h, pid_t tid)
-{
-	_cleanup_free_ char *tgid = NULL;
-	struct proc_id process;
-
-	if (proc_status_field(tid, "Tgid", &tgid, NULL) < 0 ||
-	    proc_identify((pid_t)strtol(tgid, NULL, 10), &process, NULL) < 0)
-		return NULL;
-	return tracees_add(&h->all, tid, &process);
-}
-
-static unsigned long seize_options(const struct ptrace_hold *h)
-{
-	return SEIZE_OPTIONS | (h->hooks.leave_children ? 0 : SEIZE_CHILDREN);
-}
-
-/* 1: seized now. 0: nothing to do: gone, or already ours. */
-static int seize_thread(struct ptrace_hold *h, pid_t tid, const struct proc_id *process)
-{
-	struct proc_stat s;
-	pid_t tracer = 0;
-	int code;
-
-	if (trace(PTRACE_SEIZE, tid, seize_options(h)) == 0) {
-		if (!tracees_add(&h->all, tid, process))
-			return err_errno(&h->err, ENOMEM, "seize thread %d", tid);
-		if (h->frozen)
-			trace(PTRACE_INTERRUPT, tid, 0);
-		return 1;
-	}
-	code = errno;
-	if (code == ESRCH || proc_read_stat(tid, &s, NULL) < 0 || s.state == 'Z' || s.state == 'X' ||
-	    proc_tracer(tid, &tracer, NULL) < 0 || tracer == h->tid)
-		return 0;
-	if (tracer)
-		return err_set(&h->err, EBUSY,
-			"process %d (%s) is traced by process %d already: end that first (a debugger, "
-			"strace, or another fault)", process->pid, s.comm, tracer);
-	return err_errno(&h->err, code, "ptrace(PTRACE_SEIZE) of process %d (%s), thread %d",
-		process->pid, s.comm, tid);
-}
-
-/* A pid that was reused between being listed and seized: let it go as soon as it can be. */
-static void let_go(struct ptrace_hold *h, const struct proc_id *process)
-{
-	for (size_t i = 0; i < h->all.count; i++)
-		if (h->all.list[i].process.pid == process->pid &&
-		    h->all.list[i].process.start_ticks == process->start_ticks) {
-			h->all.list[i].state = TRACEE_LEAVING;
-			trace(PTRACE_INTERRUPT, h->all.list[i].tid, 0);
-		}
-}
-
-/* A thread may be born while we list them: until a look shows no new one. */
-static int seize_process(struct ptrace_hold *h, const struct proc_id *id, bool *ret_new)
-{
-	bool known = tracees_have_process(&h->all, id->pid), added = true;
-	struct proc_id now;
-	int r = 0;
-
-	*ret_new = false;
-	for (int round = 0; added && round < SEIZE_ROUNDS; round++) {
-		_cleanup_free_ pid_t *tids = NULL;
-		size_t n;
-
-		added = false;
-		if (proc_threads(id->pid, &tids, &n, NULL) < 0)
-			break;
-		for (size_t i = 0; i < n; i++) {
-			if (tracees_find(&h->all, tids[i]))
-				continue;
-			r = seize_thread(h, tids[i], id);
-			if (r < 0)
-				return r;
-			added |= r > 0;
-			*ret_new |= r > 0 && !known;
-		}
-	}
-	if (*ret_new && proc_identify(id->pid, &now, NULL) == 0 && now.start_ticks != id->start_ticks) {
-		let_go(h, id);
-		*ret_new = false;
-	}
-	return 0;
-}
-
-static int handle_seize(struct ptrace_hold *h)
-{
-	for (size_t i = 0; i < h->n_ids; i++) {
-		bool is_new;
-		int r;
-
-		if (h->ids[i].pid <= 1 || h->ids[i].pid == getpid())
-			return err_set(&h->err, EPERM, "process %d is never held", h->ids[i].pid);
-		if (!proc_is_alive(&h->ids[i]))
-			continue;
-		r = seize_process(h, &h->ids[i], &is_new);
-		if (r < 0)
-			return r;
-		h->n_new += is_new;
-	}
-	return 0;
 }
 
 static void handle_stop_request(struct ptrace_hold *h)
@@ -161,7 +30,23 @@ static void handle_stop_request(struct ptrace_hold *h)
 	h->frozen = true;
 	for (size_t i = 0; i < h->all.count; i++)
 		if (h->all.list[i].state == TRACEE_RUNNING || h->all.list[i].state == TRACEE_LISTENING)
-			trace(PTRACE_INTERRUPT, h->all.list[i].tid, 0);
+			ptrace_ask(PTRACE_INTERRUPT, h->all.list[i].tid, 0);
+}
+
+/* As each was: running, or in a group stop of its own. */
+static void handle_resume_request(struct ptrace_hold *h)
+{
+	if (!h->paused)
+		return;
+	h->paused = h->frozen = false;
+	for (size_t i = 0; i < h->all.count; i++) {
+		struct tracee *t = &h->all.list[i];
+
+		if (t->state != TRACEE_STOPPED)
+			continue;
+		ptrace_ask(t->group_stop ? PTRACE_LISTEN : PTRACE_CONT, t->tid, 0);
+		t->state = t->group_stop ? TRACEE_LISTENING : TRACEE_RUNNING;
+	}
 }
 
 /* Whoever waits for the answer sends PTRACE_HOLD_WAKE meanwhile. */
@@ -184,12 +69,27 @@ static bool handle_request(struct ptrace_hold *h)
 	bool quit = h->request == REQUEST_QUIT;
 
 	h->result = 0;
-	if (h->request == REQUEST_SEIZE)
-		h->result = handle_seize(h);
-	else if (h->request == REQUEST_STOP)
+	switch (h->request) {
+	case REQUEST_SEIZE:
+		h->result = ptrace_seize_all(h);
+		break;
+	case REQUEST_PAUSE:
+		h->paused = h->paused || !h->frozen;
 		handle_stop_request(h);
-	else if (h->request == REQUEST_CALL)
+		break;
+	case REQUEST_STOP:
+		h->paused = false;
+		handle_stop_request(h);
+		break;
+	case REQUEST_RESUME:
+		handle_resume_request(h);
+		break;
+	case REQUEST_CALL:
 		h->result = handle_call(h);
+		break;
+	default:
+		break;
+	}
 	if (h->request != REQUEST_NONE) {
 		h->request = REQUEST_NONE;
 		pthread_cond_broadcast(&h->changed);
@@ -223,8 +123,8 @@ static void pass_on(struct ptrace_hold *h, pid_t tid, int signal, int event)
 	    (pid_t)former != tid)
 		tracees_remove(&h->all, (pid_t)former);
 	if (h->frozen)
-		trace(PTRACE_INTERRUPT, tid, 0);
-	trace(PTRACE_CONT, tid, event ? 0 : (unsigned long)signal);
+		ptrace_ask(PTRACE_INTERRUPT, tid, 0);
+	ptrace_ask(PTRACE_CONT, tid, event ? 0 : (unsigned long)signal);
 }
 
 static bool hook_takes(struct ptrace_hold *h, pid_t tid, int signal)
@@ -244,9 +144,9 @@ static void handle_stop(struct ptrace_hold *h, pid_t tid, int status)
 	struct tracee *t = tracees_find(&h->all, tid);
 
 	if (!t)
-		t = tracee_adopt(h, tid);
+		t = ptrace_adopt(h, tid);
 	if (t && t->state == TRACEE_LEAVING) {
-		trace(PTRACE_DETACH, tid, event ? 0 : (unsigned long)signal);
+		ptrace_ask(PTRACE_DETACH, tid, event ? 0 : (unsigned long)signal);
 		tracees_remove(&h->all, tid);
 		return;
 	}
@@ -256,14 +156,16 @@ static void handle_stop(struct ptrace_hold *h, pid_t tid, int status)
 		return;
 	}
 	consume(tid, WSTOPPED);
+	if (t)
+		t->group_stop = is_stop_signal(signal);
 	if (h->frozen && t) {
 		t->state = TRACEE_STOPPED;
 	} else if (is_stop_signal(signal)) {
-		trace(PTRACE_LISTEN, tid, 0);
+		ptrace_ask(PTRACE_LISTEN, tid, 0);
 		if (t)
 			t->state = TRACEE_LISTENING;
 	} else {
-		trace(PTRACE_CONT, tid, 0);
+		ptrace_ask(PTRACE_CONT, tid, 0);
 		if (t)
 			t->state = TRACEE_RUNNING;
 	}
@@ -365,6 +267,48 @@ static int tracer_start(struct ptrace_hold *h)
 	return r;
 }
 
+static void list_add(struct ptrace_hold *h)
+{
+	pthread_mutex_lock(&holds.lock);
+	h->next = holds.first;
+	holds.first = h;
+	pthread_mutex_unlock(&holds.lock);
+}
+
+static void list_remove(struct ptrace_hold *h)
+{
+	struct ptrace_hold **at = &holds.first;
+
+	pthread_mutex_lock(&holds.lock);
+	while (*at != h)
+		at = &(*at)->next;
+	*at = h->next;
+	pthread_mutex_unlock(&holds.lock);
+}
+
+struct ptrace_hold *ptrace_hold_find(pid_t tracer)
+{
+	struct ptrace_hold *h;
+
+	pthread_mutex_lock(&holds.lock);
+	h = holds.first;
+	while (h && h->tid != tracer)
+		h = h->next;
+	pthread_mutex_unlock(&holds.lock);
+	return h;
+}
+
+int ptrace_refuse_traced(pid_t pid, const char *comm, pid_t tracer, struct err **err)
+{
+	const struct ptrace_hold *h = ptrace_hold_find(tracer);
+
+	if (h && h->owner[0])
+		return err_set(err, EBUSY, "process %d (%s) is held by %s: end that first", (int)pid, comm,
+			h->owner);
+	return err_set(err, EBUSY, "process %d (%s) is traced by process %d already: end that first (a "
+		"debugger, strace, or another fault)", (int)pid, comm, (int)tracer);
+}
+
 int ptrace_hold_new(struct ptrace_hold **ret, struct err **err)
 {
 	static const struct ptrace_hooks none = {.data = NULL};
@@ -382,6 +326,8 @@ int ptrace_hold_new_hooked(const struct ptrace_hooks *hooks, struct ptrace_hold 
 	if (!h)
 		return err_errno(err, ENOMEM, "start a tracer");
 	h->hooks = *hooks;
+	snprintf(h->owner, sizeof(h->owner), "%s", hooks->owner ? hooks->owner : "");
+	h->hooks.owner = NULL;
 	pthread_mutex_init(&h->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -397,6 +343,7 @@ int ptrace_hold_new_hooked(const struct ptrace_hooks *hooks, struct ptrace_hold 
 	while (h->tid == 0)
 		pthread_cond_wait(&h->changed, &h->lock);
 	pthread_mutex_unlock(&h->lock);
+	list_add(h);
 	*ret = h;
 	return 0;
 }
@@ -425,12 +372,11 @@ int ptrace_hold_seize(struct ptrace_hold *h, const struct proc_id *ids, size_t c
 	return 0;
 }
 
-int ptrace_hold_stop(struct ptrace_hold *h, uint64_t timeout_ns, size_t *ret_running)
+static void stop_and_wait(struct ptrace_hold *h, enum request request, uint64_t timeout_ns)
 {
 	uint64_t now = now_ns(), deadline = now + timeout_ns, next = now + SWEEP_NS;
 
-	pthread_mutex_lock(&h->lock);
-	ask(h, REQUEST_STOP);
+	ask(h, request);
 	while (!tracees_all_stopped(&h->all) && now < deadline) {
 		wait_changed(h, next < deadline ? next : deadline);
 		now = now_ns();
@@ -439,9 +385,29 @@ int ptrace_hold_stop(struct ptrace_hold *h, uint64_t timeout_ns, size_t *ret_run
 			next = now + SWEEP_NS;
 		}
 	}
+}
+
+int ptrace_hold_stop(struct ptrace_hold *h, uint64_t timeout_ns, size_t *ret_running)
+{
+	pthread_mutex_lock(&h->lock);
+	stop_and_wait(h, REQUEST_STOP, timeout_ns);
 	*ret_running = tracees_running(&h->all);
 	pthread_mutex_unlock(&h->lock);
 	return 0;
+}
+
+void ptrace_hold_pause(struct ptrace_hold *h, uint64_t timeout_ns)
+{
+	pthread_mutex_lock(&h->lock);
+	stop_and_wait(h, REQUEST_PAUSE, timeout_ns);
+	pthread_mutex_unlock(&h->lock);
+}
+
+void ptrace_hold_resume(struct ptrace_hold *h)
+{
+	pthread_mutex_lock(&h->lock);
+	ask(h, REQUEST_RESUME);
+	pthread_mutex_unlock(&h->lock);
 }
 
 int ptrace_hold_list(struct ptrace_hold *h, struct ptrace_held **ret, size_t *ret_count,
@@ -481,6 +447,7 @@ void ptrace_hold_free(struct ptrace_hold *h)
 {
 	if (!h)
 		return;
+	list_remove(h);
 	pthread_mutex_lock(&h->lock);
 	ask(h, REQUEST_QUIT);
 	pthread_mutex_unlock(&h->lock);

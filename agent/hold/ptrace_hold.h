@@ -30,9 +30,13 @@ enum ptrace_signal {
 	PTRACE_SIGNAL_KEPT,	/* the hook lets it go on later; dies the tracer, the signal is lost */
 };
 
+#define PTRACE_OWNER_MAX 128	/* with its NUL */
+
 /* Called in the tracer's thread, the only one that may make ptrace requests. */
 struct ptrace_hooks {
 	void *data;
+	/* For the words of who wants the same process: "proc-freeze of experiment x"; copied. NULL: none. */
+	const char *owner;
 	/* Children that are born are not seized; threads are. */
 	bool leave_children;
 	/* A thread is about to receive a signal (signal-delivery-stop of ptrace(2)). */
@@ -69,6 +73,12 @@ int ptrace_hold_seize(struct ptrace_hold *h, const struct proc_id *ids, size_t c
  * still runs (in an uninterruptible wait of the kernel: it stops at its way out). */
 int ptrace_hold_stop(struct ptrace_hold *h, uint64_t timeout_ns, size_t *ret_running);
 
+/* Stops everything for a moment, and lets it go on as it was. In between no request but ptrace_hold_call().
+ * What ptrace_hold_stop() has stopped stands on. Waits as that does; what a hook keeps never counts as stopped,
+ * though it stands. */
+void ptrace_hold_pause(struct ptrace_hold *h, uint64_t timeout_ns);
+void ptrace_hold_resume(struct ptrace_hold *h);
+
 /* Processes there are now, by pid; caller frees. */
 int ptrace_hold_list(struct ptrace_hold *h, struct ptrace_held **ret, size_t *ret_count,
 	struct err **err);
@@ -82,6 +92,13 @@ uint64_t ptrace_hold_events(const struct ptrace_hold *h);
 
 /* The tracer's thread id: what TracerPid shows. */
 pid_t ptrace_hold_tracer(const struct ptrace_hold *h);
+
+/* The hold of this process that has that tracer: the kernel lets no second one trace a process, but what
+ * only a tracer may do can be done in that one's thread. NULL: none. Control thread only. */
+struct ptrace_hold *ptrace_hold_find(pid_t tracer);
+
+/* -EBUSY: who traces it, by the owner's words if it is a hold of this process. */
+int ptrace_refuse_traced(pid_t pid, const char *comm, pid_t tracer, struct err **err);
 
 /* Ends the thread, and so the kernel lets everything go. Takes NULL. */
 void ptrace_hold_free(struct ptrace_hold *h);

@@ -317,6 +317,7 @@ int syscall_gate_new(const struct syscall_gate_plan *plan, struct syscall_gate *
 	if (r < 0)
 		return r;
 	hooks.data = g;
+	hooks.owner = plan->owner;
 	r = ptrace_hold_new_hooked(&hooks, &g->hold, err);
 	if (r < 0)
 		return r;

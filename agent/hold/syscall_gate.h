@@ -23,6 +23,7 @@ struct syscall_gate_tree {
 };
 
 struct syscall_gate_plan {
+	const char *owner;			/* as in struct ptrace_hooks */
 	const struct gate_effect *effect;	/* with code: opens cannot be among the operations */
 	const struct gate_filter *filter;	/* path and process NULL: the program's own choice is all */
 	pid_t postmaster;

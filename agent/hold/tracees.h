@@ -18,6 +18,7 @@ struct tracee {
 	pid_t tid;
 	struct proc_id process;
 	enum tracee_state state;
+	bool group_stop;	/* its last stop was one of its own group's */
 };
 
 struct tracees {

@@ -477,6 +477,30 @@ def test_reverted_while_frozen(world):
     session.close()
 
 
+def test_reverted_while_a_disk_fault_holds_calls(world):
+    """Its gate is the tracer of all sessions, and keeps one call in the middle."""
+    session, syncing = Session(world.server), Session(world.server)
+    session.send("create table syncs (n int)")
+    session.receive(20)
+    skew = world.agent.inject("clock-skew", world.name, {"offset": "1h"})
+    gate = world.agent.inject("disk-latency", world.name, {
+        "delay": "4s", "operations": ["fdatasync", "fsync"], "mechanism": "syscall"})
+    refused(world, 409, ["another experiment"], world.name, {"offset": "2h"})
+    syncing.send("insert into syncs values (1)")
+    near(off(session), HOUR)
+    world.agent.revert(skew)
+    expect_clean_but(world, skew, gate)
+    near(off(session), 0)
+    refused(world, 409, [f"held by disk-latency of experiment {gate}"], world.name, {"offset": "1h"})
+    world.agent.revert(gate)
+    syncing.receive(20)
+    expect_clean(world, gate)
+    session.send("drop table syncs")
+    session.receive(20)
+    session.close()
+    syncing.close()
+
+
 def expect_clean_but(world, experiment, other):
     info = world.agent.get(experiment)
     assert info["state"] == "clean" and info["verified_clean"], info

@@ -1,16 +1,21 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "core/cleanup.h"
 #include "core/clock.h"
 #include "core/json.h"
 #include "fault/fault.h"
+#include "hold/ptrace_hold.h"
 #include "kernel/proc.h"
 #include "kernel/vdso.h"
 
@@ -261,6 +266,91 @@ Test(clock_skew, threads_that_read_all_the_time)
 		undo_done(&s.undo);
 	}
 	cr_expect_eq(waitpid(s.root, NULL, WNOHANG), 0, "it survived");
+	scene_end(&s);
+}
+
+/* As on a kernel that lets only a tracer write: from here on, for this thread and those that it starts. */
+static void forbid_writes(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pwrite64, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EIO),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = {.len = ELEMENTS(filter), .filter = filter};
+
+	cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+/* Skewed, then held by another fault, which goes on when the skew is to end. */
+static void ends_while_held(bool stopped)
+{
+	const struct ptrace_hooks hooks = {.owner = "proc-freeze of experiment y"};
+	_cleanup_err_ struct err *err = NULL;
+	struct proc_id ids[2];
+	size_t n = 0, running = 9;
+	struct ptrace_hold *hold;
+	struct scene s;
+
+	scene_start(&s, "{\"offset\": \"1h\"}");
+	cr_assert_eq(driver_clock_skew.arm(&s.fault, &s.undo, NULL), 0);
+	scene_fire(&s);
+	expect_off(&s, 3600);
+	cr_assert_eq(proc_identify(s.root, &ids[0], NULL), 0);
+	cr_assert_eq(proc_identify(s.child, &ids[1], NULL), 0);
+	cr_assert_eq(ptrace_hold_new_hooked(&hooks, &hold, NULL), 0);
+	cr_assert_eq(ptrace_hold_seize(hold, ids, 2, &n, NULL), 0);
+	cr_assert_eq(n, 2);
+	if (stopped)
+		cr_assert(ptrace_hold_stop(hold, 5 * NS_PER_S, &running) == 0 && running == 0);
+	forbid_writes();
+	driver_clock_skew.release(&s.fault);
+	cr_expect_eq(driver_clock_skew.revert(&s.undo, &err), 0, "%s", err_text(err));
+	cr_expect_eq(driver_clock_skew.verify_clean(&s.undo, NULL), 0);
+	cr_expect(is_pristine(s.root) && is_pristine(s.child));
+	if (stopped) {
+		struct proc_stat stat;
+
+		cr_expect(proc_read_stat(s.root, &stat, NULL) == 0 && stat.state == 't',
+			"it does not stand any more");
+		ptrace_hold_free(steal_ptr(hold));
+	}
+	expect_off(&s, 0);
+	ptrace_hold_free(hold);
+	expect_off(&s, 0);
+	scene_end(&s);
+}
+
+Test(clock_skew, ends_while_another_fault_keeps_it_still)
+{
+	ends_while_held(true);
+}
+
+Test(clock_skew, ends_while_another_fault_has_it_and_lets_it_run)
+{
+	ends_while_held(false);
+}
+
+Test(clock_skew, is_refused_by_the_name_of_who_holds_it)
+{
+	const struct ptrace_hooks hooks = {.owner = "disk-latency of experiment y"};
+	_cleanup_err_ struct err *err = NULL;
+	struct ptrace_hold *hold;
+	struct proc_id id;
+	struct scene s;
+	size_t n = 0;
+
+	scene_start(&s, "{\"offset\": \"1h\"}");
+	cr_assert_eq(proc_identify(s.child, &id, NULL), 0);
+	cr_assert_eq(ptrace_hold_new_hooked(&hooks, &hold, NULL), 0);
+	cr_assert_eq(ptrace_hold_seize(hold, &id, 1, &n, NULL), 0);
+	cr_expect_eq(driver_clock_skew.arm(&s.fault, &s.undo, &err), -EBUSY);
+	cr_expect(strstr(err_text(err), "is held by disk-latency of experiment y"), "%s", err_text(err));
+	cr_expect_null(s.fault.state);
+	ptrace_hold_free(hold);
+	cr_expect_eq(driver_clock_skew.arm(&s.fault, &s.undo, &err), 0, "%s", err_text(err));
 	scene_end(&s);
 }
 

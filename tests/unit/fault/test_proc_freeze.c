@@ -170,7 +170,7 @@ Test(proc_freeze, one_tracer_at_a_time)
 	second = s.fault;
 	second.state = NULL;
 	cr_expect_eq(driver_proc_freeze.arm(&second, &undo, &err), -EBUSY);
-	cr_expect(strstr(err_text(err), "traced by process"), "%s", err_text(err));
+	cr_expect(strstr(err_text(err), "is held by proc-freeze of experiment "), "%s", err_text(err));
 	cr_expect_null(second.state);
 	scene_end(&s);
 }

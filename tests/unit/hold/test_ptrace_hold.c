@@ -380,6 +380,47 @@ Test(ptrace_hold, another_tracer_is_named)
 	scene_end(&s);
 }
 
+static int state_there(void *data)
+{
+	return state_of(*(pid_t *)data);
+}
+
+/* Each as it was before: running, or in a group stop of its own, which stays. */
+Test(ptrace_hold, a_pause_ends_as_it_began)
+{
+	struct scene s;
+
+	scene_start(&s);
+	cr_expect(ptrace_hold_find(ptrace_hold_tracer(s.hold)) == s.hold);
+	for (int i = 0; i < 20; i++) {
+		ptrace_hold_pause(s.hold, NS_PER_S);
+		cr_expect_eq(ptrace_hold_call(s.hold, state_there, &s.pid), 't');
+		ptrace_hold_resume(s.hold);
+		cr_assert(moves(&board->steps) && moves(&board->thread_steps));
+	}
+	kill(s.pid, SIGSTOP);
+	cr_assert(comes_to_stand(&board->steps));
+	ptrace_hold_pause(s.hold, NS_PER_S);
+	ptrace_hold_resume(s.hold);
+	cr_expect(stands(&board->steps) && stands(&board->thread_steps));
+	kill(s.pid, SIGCONT);
+	cr_expect(moves(&board->steps) && moves(&board->thread_steps));
+	scene_end(&s);
+	cr_expect_null(ptrace_hold_find(getpid()));
+}
+
+Test(ptrace_hold, a_pause_does_not_end_a_stop)
+{
+	struct scene s;
+
+	scene_start(&s);
+	scene_stop(&s);
+	ptrace_hold_pause(s.hold, NS_PER_S);
+	ptrace_hold_resume(s.hold);
+	cr_expect(stands(&board->steps) && stands(&board->thread_steps));
+	scene_end(&s);
+}
+
 Test(ptrace_hold, passes_over_what_is_gone_and_refuses_itself)
 {
 	struct ptrace_hold *hold;
