@@ -9,6 +9,7 @@ import subprocess
 import time
 
 TOP = os.path.realpath(os.environ.get("PGJOLT_SOURCE") or os.path.join(os.path.dirname(__file__), "..", ".."))
+BUILD = os.path.realpath(os.environ.get("PGJOLT_BUILD") or os.path.join(TOP, "build", "release"))
 
 
 def has(program):
@@ -77,7 +78,7 @@ class Cluster:
     def __init__(self, overlay=os.environ.get("PGJOLT_OVERLAY", "standard")):
         self.folder = os.path.join(TOP, "build", "kube")
         self.image = os.environ.get("PGJOLT_IMAGE") or "localhost/pgjolt:test"
-        self.program = os.path.join(os.environ.get("PGJOLT_BUILD") or os.path.join(TOP, "build", "release"), "coordinator", "pgjolt")
+        self.program = os.path.join(BUILD, "coordinator", "pgjolt")
         self.own = kubelab_script() is not None
         self.agent = self       # for suite: whose log() to show
         self.nodes = []
@@ -251,7 +252,7 @@ class Cluster:
         """What faults left, or do just now, on the nodes; on somebody else's cluster what agents tell."""
         if not self.own:
             told = json.loads(self.toolbox("pgjolt", "status", "--json"))
-            return [str(e) for e in told]
+            return [f"{e['fault']} on {e['instance']}: {e['state']}" for e in told]
         with open(os.path.join(TOP, "tests", "kube", "leftovers.py"), encoding="utf-8") as f:
             script = f.read()
         return [f"{node}: {line}" for node in nodes or self.nodes

@@ -1,9 +1,11 @@
-"""What the overlays and the Helm chart render: the same objects, each as its overlay says. Needs no cluster, but kubectl (its
-kustomize), Go with sprig for the chart, and jsonschema."""
+"""What the overlays, alone and with several components, and the Helm chart render: the same objects, each as its overlay says.
+Needs no cluster, but kubectl (its kustomize; components from 1.21 on), Go with sprig for the chart, and jsonschema."""
 import copy
+import functools
 import glob
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -26,6 +28,18 @@ SAME = {    # overlay: the chart's values for it
     "tun-privileged": {"tun": "privileged"},
     "no-tun": {"tun": "none"},
 }
+PLAIN = ("standard", "minimal")     # without components: any kubectl reads them
+COMBINED = [    # overlay, components, the chart's values for them
+    ("standard", ["openshift", "cert-manager", "podmonitor"],
+     {"openshift": True, "certificates": "cert-manager", "podMonitor": True}),
+    ("standard", ["cert-manager", "no-tun"], {"certificates": "cert-manager", "tun": "none"}),
+    ("standard", ["openshift", "tun-privileged"], {"openshift": True, "tun": "privileged"}),
+    ("standard", ["podmonitor", "tun-privileged", "cert-manager"],
+     {"podMonitor": True, "tun": "privileged", "certificates": "cert-manager"}),
+    ("minimal", ["cert-manager", "openshift", "no-tun"],
+     {"authorize": "certificate", "certificates": "cert-manager", "openshift": True, "tun": "none"}),
+    ("minimal", ["podmonitor"], {"authorize": "certificate", "podMonitor": True}),
+]
 
 
 def objects(text):
@@ -44,9 +58,20 @@ def objects(text):
     return found
 
 
+def kubectls():
+    return [path for path in (lab.kubectl_program(), shutil.which("kubectl")) if path]
+
+
+@functools.lru_cache(maxsize=None)
+def kubectl_of_components():
+    """The first that can; None: there is none."""
+    path = os.path.join(MANIFESTS, "overlays", "no-tun")
+    return next((kubectl for kubectl in kubectls() if subprocess.run(
+        [kubectl, "kustomize", path], capture_output=True, check=False, timeout=60).returncode == 0), None)
+
+
 class World:
     def __init__(self):
-        self.kubectl = lab.kubectl_program()
         self.folder = os.path.join(TOP, "build", "kube")
         os.makedirs(self.folder, exist_ok=True)
         self.render = os.path.join(self.folder, "render")
@@ -55,13 +80,24 @@ class World:
                            "PATH": os.environ["PATH"], "GO111MODULE": "off", "GOPATH": "/usr/share/gocode",
                            "GOCACHE": os.path.join(self.folder, "go"), "HOME": self.folder, "CGO_ENABLED": "0"})
         self.agent = self
-
     def log(self):
         return ""
 
-    def kustomize(self, path):
-        return objects(subprocess.run([self.kubectl, "kustomize", os.path.join(MANIFESTS, path)], check=True,
-                                      capture_output=True, text=True, timeout=60).stdout)
+    def kustomize(self, path, kubectl=None):
+        """Of an overlay's name, or a folder."""
+        path = os.path.join(MANIFESTS, "overlays", path)
+        kubectl = kubectl or kubectl_of_components() or kubectls()[0]
+        return objects(subprocess.run([kubectl, "kustomize", path], check=True, capture_output=True, text=True,
+                                      timeout=60).stdout)
+
+    def combined(self, overlay, components):
+        """By an overlay of a user's own."""
+        folder = os.path.join(self.folder, "combined")
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, "kustomization.yaml"), "w", encoding="utf-8") as f:
+            json.dump({"resources": [f"../../../manifests/overlays/{overlay}"],
+                       "components": [f"../../../manifests/components/{name}" for name in components]}, f)
+        return self.kustomize(folder)
 
     def helm(self, values):
         over = os.path.join(self.folder, "values.json")
@@ -79,18 +115,34 @@ def agent_of(rendered):
     return spec, spec["containers"][0]
 
 
+def assert_same(name, one, other):
+    one.pop(("Namespace", None, "pgjolt"))      # the chart's user makes it
+    assert sorted(map(str, one)) == sorted(map(str, other)), name
+    for key, o in one.items():
+        assert o == other[key], f"{name}: {key}\n{json.dumps(o, indent=1)}\n{json.dumps(other[key], indent=1)}"
+
+
 def test_chart_renders_what_overlays_render(world):
     assert sorted(SAME) == sorted(os.listdir(os.path.join(MANIFESTS, "overlays")))
     for overlay, values in SAME.items():
-        one, other = world.kustomize(f"overlays/{overlay}"), world.helm(values)
-        one.pop(("Namespace", None, "pgjolt"))      # the chart's user makes it
-        assert sorted(map(str, one)) == sorted(map(str, other)), overlay
-        for key, o in one.items():
-            assert o == other[key], f"{overlay}: {key}\n{json.dumps(o, indent=1)}\n{json.dumps(other[key], indent=1)}"
+        if overlay in PLAIN or kubectl_of_components():
+            assert_same(overlay, world.kustomize(overlay), world.helm(values))
+
+
+def test_components_combine(world):
+    assert sorted(set(SAME) - set(PLAIN)) == sorted(os.listdir(os.path.join(MANIFESTS, "components")))
+    for overlay, components, values in COMBINED:
+        assert_same(f"{overlay} with {components}", world.combined(overlay, components), world.helm(values))
+
+
+def test_every_kubectl_reads_the_plain_overlays(world):
+    for overlay in PLAIN:
+        read = [world.kustomize(overlay, kubectl) for kubectl in kubectls()]
+        assert read[0] == read[-1], overlay
 
 
 def test_agent_asks_for_no_more_than_it_says(world):
-    spec, agent = agent_of(world.kustomize("overlays/standard"))
+    spec, agent = agent_of(world.kustomize("standard"))
     security = agent["securityContext"]
     assert security["privileged"] is False and security["readOnlyRootFilesystem"] is True
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -99,13 +151,14 @@ def test_agent_asks_for_no_more_than_it_says(world):
     told = open(os.path.join(TOP, "docs", "security.md"), encoding="utf-8").read()
     for capability in security["capabilities"]["add"]:
         assert f"`{capability}`" in told, f"docs/security.md does not tell what {capability} is for"
-    scc = world.kustomize("overlays/openshift")["SecurityContextConstraints", None, "pgjolt-agent"]
+    scc = objects(open(os.path.join(MANIFESTS, "components", "openshift", "scc.yaml"), encoding="utf-8").read())[
+        "SecurityContextConstraints", None, "pgjolt-agent"]
     assert scc["allowedCapabilities"] == security["capabilities"]["add"]
     assert spec["terminationGracePeriodSeconds"] >= 30 and spec["tolerations"] == [{"operator": "Exists"}]
 
 
 def test_minimal_has_no_way_to_the_api_server(world):
-    rendered = world.kustomize("overlays/minimal")
+    rendered = world.kustomize("minimal")
     spec, agent = agent_of(rendered)
     assert spec["automountServiceAccountToken"] is False
     assert not [a for a in agent["args"] if "authorize" in a]
@@ -113,7 +166,7 @@ def test_minimal_has_no_way_to_the_api_server(world):
 
 
 def test_no_tun_leaves_the_device_out(world):
-    spec, agent = agent_of(world.kustomize("overlays/no-tun"))
+    spec, agent = agent_of(world.kustomize("no-tun") if kubectl_of_components() else world.helm({"tun": "none"}))
     assert "tun" not in [v["name"] for v in spec["volumes"]]
     assert "tun" not in [m["name"] for m in agent["volumeMounts"]]
 
@@ -149,12 +202,12 @@ def test_chart_takes_values(world):
 def test_versions_agree(world):
     chart = yaml.safe_load(open(os.path.join(CHART, "Chart.yaml"), encoding="utf-8"))
     assert chart["appVersion"] == lab.version() and chart["version"] == lab.version()
-    _, agent = agent_of(world.kustomize("overlays/standard"))
+    _, agent = agent_of(world.kustomize("standard"))
     assert agent["image"] == f"pgjolt:{lab.version()}"
 
 
 def test_examples_are_whole(world):
-    accounts = {k[2] for k in world.kustomize("overlays/standard") if k[0] == "ServiceAccount"}
+    accounts = {k[2] for k in world.kustomize("standard") if k[0] == "ServiceAccount"}
     paths = glob.glob(os.path.join(MANIFESTS, "examples", "*.yaml"))
     assert paths
     for path in paths:
@@ -166,4 +219,8 @@ def test_examples_are_whole(world):
 
 
 if __name__ == "__main__":
-    suite.main(globals(), World, needs={"Go (tools/deps kube)": lab.has("go"), "kubectl": lab.kubectl_program()})
+    tests = dict(globals())
+    if kubectls() and not kubectl_of_components():
+        print("SKIPPED the overlays with a component: no kubectl here is 1.21 or newer")
+        print(f"SKIPPED {tests.pop('test_components_combine').__name__}: the same")
+    suite.main(tests, World, needs={"Go (tools/deps kube)": lab.has("go"), "kubectl": kubectls()})

@@ -14,7 +14,7 @@ function(bpf_object name)
 	set(skeleton ${CMAKE_CURRENT_BINARY_DIR}/skel/${name}.skel.h)
 	file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/skel)
 	add_custom_command(OUTPUT ${object}
-		COMMAND ${BPF_CLANG} -g -O2 -Wall -Werror -target bpf -D__TARGET_ARCH_x86
+		COMMAND ${BPF_CLANG} -g -O2 -ffile-prefix-map=${CMAKE_SOURCE_DIR}/= -ffile-prefix-map=${CMAKE_BINARY_DIR}=build -Wall -Werror -target bpf -D__TARGET_ARCH_x86
 			-I${CMAKE_SOURCE_DIR} -idirafter /usr/include/${BPF_MULTIARCH}
 			-MD -MF ${object}.d -MT ${object} -c ${source} -o ${object}
 		DEPENDS ${source}
