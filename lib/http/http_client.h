@@ -50,6 +50,12 @@ void http_client_free(struct http_client *c);
 /* The loop that it was given; borrowed. */
 sd_event *http_client_event(const struct http_client *c);
 
+/* For who waits: one turn of the loop, to end_ns (now_ns(); UINT64_MAX: none) at most. -ECANCELED: nothing
+ * is waited for any longer. */
+int http_client_turn(struct http_client *c, uint64_t end_ns, struct err **err);
+/* From then (now_ns()) on: who is in a hurry takes what is there by then. */
+void http_client_give_up_at(struct http_client *c, uint64_t at_ns);
+
 struct http_call;
 /* done is called once, from the loop, never from within. *ret_call (may be NULL) is valid until then. */
 int http_start(struct http_client *c, const struct http_request *r, http_done done, void *data,

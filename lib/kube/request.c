@@ -223,21 +223,17 @@ int kube_start(struct kube *k, const char *method, const char *path, const cJSON
 
 int kube_loop_until(struct kube *k, const bool *done, uint64_t limit_ns, struct err **err)
 {
-	sd_event *event = http_client_event(k->http);
 	uint64_t end = now_ns() + limit_ns;
 
 	while (!*done) {
-		uint64_t now = now_ns();
 		int r;
 
-		if (now >= end)
+		if (now_ns() >= end)
 			return err_set(err, -ETIMEDOUT, "Kubernetes API %s: no answer in time",
 				k->config->server);
-		r = sd_event_run(event, (end - now) / NS_PER_US + 1);
-		if (r < 0)
-			return err_errno(err, r, "event loop");
-		if (sd_event_get_state(event) == SD_EVENT_FINISHED && !*done)
-			return err_set(err, -ECANCELED, "interrupted");
+		r = http_client_turn(k->http, end, err);
+		if (r < 0 && !*done)
+			return r;
 	}
 	return 0;
 }

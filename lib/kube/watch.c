@@ -418,23 +418,19 @@ static bool is_refusal(int code)
 
 int kube_watch_wait(struct kube_watch *w, uint64_t limit_ns, struct err **err)
 {
-	sd_event *event = http_client_event(w->kube->http);
 	uint64_t end = now_ns() + limit_ns;
 
 	while (!w->was_synced) {
-		uint64_t now = now_ns();
 		int r;
 
 		if (w->err && is_refusal(w->err->code))
 			return err_set(err, w->err->code, "%s", w->err->text);
-		if (now >= end)
+		if (now_ns() >= end)
 			return err_set(err, -ETIMEDOUT, "%s", w->err ? w->err->text :
 				"the Kubernetes API did not answer in time");
-		r = sd_event_run(event, (end - now) / NS_PER_US + 1);
+		r = http_client_turn(w->kube->http, end, err);
 		if (r < 0)
-			return err_errno(err, r, "event loop");
-		if (sd_event_get_state(event) == SD_EVENT_FINISHED)
-			return err_set(err, -ECANCELED, "interrupted");
+			return r;
 	}
 	return 0;
 }
