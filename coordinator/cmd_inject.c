@@ -146,14 +146,10 @@ static int inject(struct run *r, int *ret_code, struct err **err)
 		r->record->instances[r->record->n_instances++].name =
 			strdup(c->targets.items[i].info->name);
 	k = hold(r, err);
-	run_revert_all(r);
-	if (r->agent_lost) {
-		left = run_replay_journal(r);
-	} else {
-		if (!r->hurry)
-			run_collect(r);
-		left = run_count_left(r);
-	}
+	left = run_settle(r);
+	run_show(r);
+	if (left)
+		run_tell_left(r, stderr);
 	for (size_t i = 0; i < r->record->n_faults; i++)
 		if (r->record->faults[i].fired_ns && !r->record->faults[i].hits && !r->options->json)
 			printf("%s hit nothing: was there anything for it to hit?\n",

@@ -101,6 +101,7 @@ static void print_json(struct node_info *const *nodes, size_t n)
 static int nodes(const struct options *o, struct err **err)
 {
 	_cleanup_(session_closep) struct session *s = NULL;
+	struct agent_replies replies;
 	struct node_info **list;
 	size_t n = 0;
 	int r = session_open(&o->session, SESSION_LOOK, &s, err);
@@ -110,8 +111,11 @@ static int nodes(const struct options *o, struct err **err)
 	list = calloc(s->n_links + 1, sizeof(*list));
 	if (!list)
 		abort();
-	for (; r >= 0 && n < s->n_links; n += r >= 0)
-		r = agent_link_node(s->links[n], &list[n], err);
+	agent_ask_nodes(s->links, s->n_links, &replies);
+	r = agent_replies_check(&replies, err);
+	for (; r >= 0 && n < replies.count; n++)
+		list[n] = steal_ptr(replies.items[n].node);
+	agent_replies_done(&replies);
 	if (r >= 0) {
 		find_missing(o, s, &list, &n);
 		if (o->session.json)

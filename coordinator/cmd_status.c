@@ -34,24 +34,26 @@ static int status(const struct options *o, struct err **err)
 	_cleanup_(session_closep) struct session *s = NULL;
 	_cleanup_json_ cJSON *all = json_array();
 	struct table *t = table_new(heads);
+	struct agent_replies replies = {0};
 	size_t shown = 0;
 	int r = session_open(&o->session, SESSION_EXISTING, &s, err);
 
-	for (size_t i = 0; r >= 0 && i < s->n_links; i++) {
-		struct experiment_info **list = NULL;
-		size_t n = 0;
-
-		r = agent_link_experiments(s->links[i], &list, &n, err);
-		for (size_t k = 0; r >= 0 && k < n; k++) {
-			if (o->all || !is_over(list[k])) {
-				json_append(all, experiment_info_to_json(list[k]));
-				add_text(t, list[k]);
-				shown++;
-			}
-			experiment_info_free(list[k]);
-		}
-		free(list);
+	if (r >= 0) {
+		agent_ask_experiments(s->links, s->n_links, &replies);
+		r = agent_replies_check(&replies, err);
 	}
+	for (size_t i = 0; i < replies.count; i++) {
+		for (size_t k = 0; k < replies.items[i].count; k++) {
+			const struct experiment_info *e = replies.items[i].experiments[k];
+
+			if (!o->all && is_over(e))
+				continue;
+			json_append(all, experiment_info_to_json(e));
+			add_text(t, e);
+			shown++;
+		}
+	}
+	agent_replies_done(&replies);
 	if (r >= 0 && o->session.json) {
 		_cleanup_free_ char *text = json_print_pretty(all);
 

@@ -1,8 +1,10 @@
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kubernetes/kill_switch.h"
 #include "session.h"
+#include "stop_all.h"
 #include "verbs.h"
 
 struct options {
@@ -11,38 +13,34 @@ struct options {
 	char *lock;		/* reason */
 };
 
-static int stop_all(struct session *s, size_t *ret_left, struct err **err)
-{
-	int result = 0;
-
-	/* Every agent is asked, whatever one of them answers. */
-	for (size_t i = 0; i < s->n_links; i++) {
-		size_t left = 0;
-		int r = agent_link_revert_all(s->links[i], NULL, &left, result < 0 ? NULL : err);
-
-		if (r < 0)
-			result = r;
-		*ret_left += left;
-	}
-	return result;
-}
-
+/* The agents know it or do not: all are asked, as only one does. */
 static int stop_one(struct session *s, const char *id, size_t *ret_left, struct err **err)
 {
-	for (size_t i = 0; i < s->n_links; i++) {
-		_cleanup_(experiment_info_freep) struct experiment_info *e = NULL;
-		_cleanup_err_ struct err *cause = NULL;
-		int r = agent_link_revert(s->links[i], id, &e, &cause);
+	_cleanup_free_ const char **ids = calloc(s->n_links + 1, sizeof(*ids));
+	struct agent_replies replies;
+	const struct experiment_info *found = NULL;
+	const struct err *failed = NULL;
+	int r = 0;
 
-		if (r == -ENOENT)
-			continue;
-		if (r < 0)
-			return err_set(err, r, "%s", err_text(cause));
-		if (e->state != EXPERIMENT_CLEAN && e->state != EXPERIMENT_REFUSED)
-			(*ret_left)++;
-		return 0;
+	if (!ids)
+		abort();
+	for (size_t i = 0; i < s->n_links; i++)
+		ids[i] = id;
+	agent_ask_revert(s->links, ids, s->n_links, &replies);
+	for (size_t i = 0; i < replies.count; i++) {
+		if (!replies.items[i].err)
+			found = replies.items[i].experiments[0];
+		else if (replies.items[i].err->code != -ENOENT)
+			failed = replies.items[i].err;
 	}
-	return err_set(err, -ENOENT, "no agent knows experiment \"%s\" (see `pgjolt status`)", id);
+	if (found)
+		*ret_left += found->state != EXPERIMENT_CLEAN && found->state != EXPERIMENT_REFUSED;
+	else if (failed)
+		r = err_set(err, failed->code, "%s", failed->text);
+	else
+		r = err_set(err, -ENOENT, "no agent knows experiment \"%s\" (see `pgjolt status`)", id);
+	agent_replies_done(&replies);
+	return r;
 }
 
 /* The switch first: agents that we do not reach heed it as well. */
@@ -65,28 +63,13 @@ static int set_lock(const struct options *o, struct err **err)
 	return 0;
 }
 
-/* What happens on their nodes is not known. */
-static int agents_missing(const struct session *s, struct err **err)
+static int stop_these(struct session *s, char **ids, size_t *ret_left, struct err **err)
 {
-	if (!s->n_missing)
-		return 0;
-	return err_set(err, -EIO,
-		"%zu agent%s could not be asked (see above): what is active there ends with its lease, "
-		"seconds after its coordinator has stopped",
-		s->n_missing, s->n_missing == 1 ? "" : "s");
-}
+	int r = 0;
 
-static int stop(const struct options *o, char **ids, size_t *ret_left, struct err **err)
-{
-	_cleanup_(session_closep) struct session *s = NULL;
-	int r = session_open(&o->session, SESSION_EXISTING, &s, err);
-
-	if (r < 0)
-		return r;
-	if (o->all) {
-		r = stop_all(s, ret_left, err);
-		return r < 0 ? r : agents_missing(s, err);
-	}
+	for (size_t i = 0; i < s->n_missing; i++)
+		fprintf(stderr, "pgjolt: warning: no agent on node %s: pod %s: %s\n", s->missing[i].node,
+			s->missing[i].pod, s->missing[i].why);
 	for (size_t i = 0; r >= 0 && ids[i]; i++) {
 		if (!id_is_valid(ids[i]))
 			return err_set(err, -EINVAL,
@@ -97,20 +80,61 @@ static int stop(const struct options *o, char **ids, size_t *ret_left, struct er
 	return r;
 }
 
-static int report(const struct options *o, size_t left)
+static int report(const struct options *o, const struct stop_result *result, const cJSON *agents)
 {
-	if (o->session.json)
-		printf("{\"left\": %zu}\n", left);
-	else if (!left)
+	if (o->session.json) {
+		_cleanup_json_ cJSON *json = json_object();
+		_cleanup_free_ char *text = NULL;
+
+		json_add_uint(json, "left", result->left);
+		json_add_uint(json, "unknown", result->unknown);
+		json_add_item(json, "agents", cJSON_Duplicate(agents, true));
+		text = json_print_pretty(json);
+		puts(text);
+	} else if (!result->left && !result->unknown) {
 		puts("Reverted; the nodes are clean.");
-	if (!left)
-		return EXIT_PASSED;
-	fprintf(stderr,
-		"pgjolt: %zu experiment%s could not be reverted; `pgjolt status` says what is left. The "
-		"agent goes on trying;\nending it and running `pgjolt-agent revert-all` on the node "
-		"says what stands in the way.\n",
-		left, left == 1 ? "" : "s");
-	return EXIT_STUCK;
+	}
+	if (result->left)
+		fprintf(stderr,
+			"pgjolt: %zu experiment%s could not be reverted; `pgjolt status` says what is left. The "
+			"agent goes on trying;\nending it and running `pgjolt-agent revert-all` on the node "
+			"says what stands in the way.\n",
+			result->left, result->left == 1 ? "" : "s");
+	if (result->unknown)
+		fprintf(stderr, "pgjolt: %zu agent%s that may hold faults could not be asked\n",
+			result->unknown, result->unknown == 1 ? "" : "s");
+	return result->left || result->unknown ? EXIT_STUCK : EXIT_PASSED;
+}
+
+/* Which agents there are could not be learned, or of none of them what it holds. */
+static bool is_unreached(const struct options *o, int r)
+{
+	bool sockets = o->session.agents != NULL;
+
+	for (char **a = o->session.agents; a && *a; a++)
+		sockets = sockets && (*a)[0] == '/';
+	/* Behind a socket that nobody listens on there is no agent. */
+	return o->all && !session_is_local(&o->session) && !sockets &&
+		(r == -ECONNREFUSED || r == -ETIMEDOUT || r == -ECONNRESET || r == -EIO);
+}
+
+static int stop(const struct options *o, char **ids, int *ret_code, struct err **err)
+{
+	_cleanup_(session_closep) struct session *s = NULL;
+	_cleanup_json_ cJSON *agents = json_array();
+	struct stop_result result = {0};
+	int r = session_open(&o->session, SESSION_STOP, &s, err);
+
+	if (r < 0) {
+		*ret_code = is_unreached(o, r) ? EXIT_STUCK : cli_exit_code(*err);
+		return r;
+	}
+	if (o->all)
+		stop_all(s, o->session.json ? NULL : stdout, agents, &result);
+	else
+		r = stop_these(s, ids, &result.left, err);
+	*ret_code = r < 0 ? cli_exit_code(*err) : report(o, &result, agents);
+	return r;
 }
 
 /* What a fault is held by went with its agent; the journal has the rest, and a new agent reverts it. */
@@ -118,6 +142,7 @@ static int without_agent(const struct options *o)
 {
 	_cleanup_err_ struct err *err = NULL;
 	struct local_agent *agent = NULL;
+	_cleanup_json_ cJSON *none = json_array();
 	size_t left = 0;
 	int r = local_agent_journal(&left, &err);
 
@@ -128,7 +153,7 @@ static int without_agent(const struct options *o)
 		if (r >= 0)
 			r = local_agent_journal(&left, &err);
 	}
-	return r < 0 ? cli_fail(err) : report(o, left);
+	return r < 0 ? cli_fail(err) : report(o, &(struct stop_result){.left = left}, none);
 }
 
 static int run(const struct cli_verb *verb, int argc, char **argv)
@@ -136,8 +161,7 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	struct options o = {0};
 	_cleanup_strv_ char **ids = NULL;
 	_cleanup_err_ struct err *err = NULL;
-	size_t left = 0;
-	int r = cli_parse(verb, argc, argv, NULL, &o, &ids, &err), code;
+	int r = cli_parse(verb, argc, argv, NULL, &o, &ids, &err), code = EXIT_PASSED;
 
 	if (r >= 0 && o.lock && !o.all)
 		r = err_set(&err, -EINVAL, "--lock goes with --all");
@@ -150,14 +174,11 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	} else if (o.unlock) {
 		code = EXIT_PASSED;
 	} else {
-		r = stop(&o, ids, &left, &err);
+		r = stop(&o, ids, &code, &err);
 		if (r == -ESRCH && o.all && session_is_local(&o.session))
 			code = without_agent(&o);
-		else
-			code = r < 0 ? cli_fail(err) : report(&o, left);
-		/* Nobody knows what is left there. */
-		if (r == -EIO)
-			code = EXIT_STUCK;
+		else if (r < 0)
+			cli_fail(err);
 	}
 	session_options_done(&o.session);
 	free(o.lock);

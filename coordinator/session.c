@@ -18,32 +18,66 @@ void session_options_done(struct session_options *o)
 	free(o->agents_namespace);
 }
 
-int session_add(struct session *s, const struct agent_address *address, struct err **err)
+static void add_link(struct session *s, struct agent_link *link)
 {
-	_cleanup_(node_info_freep) struct node_info *node = NULL;
-	_cleanup_(agent_link_freep) struct agent_link *link = NULL;
-	struct agent_link **links;
-	int r = agent_link_new(s->http, address, &link, err);
+	s->links = reallocarray(s->links, s->n_links + 1, sizeof(struct agent_link *));
+	if (!s->links)
+		abort();
+	s->links[s->n_links++] = link;
+}
 
-	if (r >= 0)
-		r = agent_link_node(link, &node, err);
-	if (r >= 0)
-		r = agent_link_measure_clock(link, CLOCK_ROUNDS, err);
-	if (r < 0)
-		return r;
-	links = realloc(s->links, (s->n_links + 1) * sizeof(*links));
+/* The first failure of each, of its name or of its clock. */
+static void keep_first(struct err **errors, struct agent_replies *replies)
+{
+	for (size_t i = 0; i < replies->count; i++)
+		if (!errors[i])
+			errors[i] = steal_ptr(replies->items[i].err);
+	agent_replies_done(replies);
+}
+
+void session_add(struct session *s, const struct agent_address *addresses, size_t n,
+	struct err **errors)
+{
+	_cleanup_free_ struct agent_link **links = calloc(n + 1, sizeof(struct agent_link *));
+	struct agent_replies replies;
+	size_t made = 0;
+
 	if (!links)
-		return err_set(err, -ENOMEM, "out of memory");
-	s->links = links;
-	s->links[s->n_links++] = steal_ptr(link);
-	return 0;
+		abort();
+	for (; made < n; made++)
+		if (agent_link_new(s->http, &addresses[made], &links[made], &errors[made]) < 0)
+			break;
+	/* Both are asked of all: one that does not answer costs its own time alone. */
+	agent_ask_nodes(links, made, &replies);
+	keep_first(errors, &replies);
+	agent_ask_clocks(links, made, CLOCK_ROUNDS, &replies);
+	keep_first(errors, &replies);
+	for (size_t i = 0; i < made; i++)
+		if (errors[i])
+			agent_link_free(links[i]);
+		else
+			add_link(s, links[i]);
+}
+
+void session_add_missing(struct session *s, const struct agent_missing *m)
+{
+	s->missing = reallocarray(s->missing, s->n_missing + 1, sizeof(*s->missing));
+	if (!s->missing)
+		abort();
+	s->missing[s->n_missing++] = (struct agent_missing){
+		.node = strdup(m->node),
+		.pod = m->pod ? strdup(m->pod) : NULL,
+		.why = strdup(m->why),
+		.never_ran = m->never_ran,
+	};
 }
 
 /* The local agent: that which answers on the default socket, or one of our own. */
 static int session_local(struct session *s, enum session_use use, struct err **err)
 {
 	struct agent_address address = {.unix_socket = (char *)AGENT_SOCKET_DEFAULT};
-	bool answers = false;
+	_cleanup_err_ struct err *cause = NULL;
+	bool answers = false, existing = use == SESSION_EXISTING || use == SESSION_STOP;
 	int r;
 
 	if (use == SESSION_ACT)
@@ -60,44 +94,65 @@ static int session_local(struct session *s, enum session_use use, struct err **e
 	if (use == SESSION_LOOK && !answers && getenv("KUBECONFIG"))
 		fprintf(stderr, "pgjolt: note: this is about this host; for the Kubernetes cluster of "
 				"$KUBECONFIG run `kubectl pgjolt ...`\n");
-	if (use == SESSION_EXISTING && !answers)
+	if (existing && !answers)
 		return err_set(err, -ESRCH,
 			"no agent answers on %s: start `pgjolt-agent serve`, or name one with --agent",
 			AGENT_SOCKET_DEFAULT);
-	r = session_add(s, &address, err);
+	session_add(s, &address, 1, &cause);
+	r = cause ? err_set(err, cause->code, "%s", cause->text) : 0;
 	/* Followed from here on, an agent that another pgjolt started does not leave with it. */
 	if (r >= 0 && use == SESSION_ACT)
 		r = agent_link_follow(s->links[0], NULL, NULL, NULL, err);
 	return r;
 }
 
-static int session_named(struct session *s, const struct session_options *o, struct err **err)
+static int named_address(const struct session *s, const struct session_options *o, char *name,
+	struct agent_address *ret, struct err **err)
 {
 	const struct kube_config *config = s->kube ? kube_config_of(s->kube) : NULL;
+	bool url = strncmp(name, "https://", 8) == 0;
 
-	for (size_t i = 0; o->agents[i]; i++) {
-		bool url = strncmp(o->agents[i], "https://", 8) == 0;
-		struct agent_address address = {0};
-		int r;
-
-		if (!url && o->agents[i][0] != '/')
-			return err_set(err, -EINVAL,
-				"--agent %s: neither a socket's absolute path nor https://HOST:PORT",
-				o->agents[i]);
-		if (url)
-			address = (struct agent_address){
-				.url = o->agents[i],
-				.tls = session_tls(o),
-				.token_path = config ? config->token_path : NULL,
-				.token = config ? config->token : NULL,
-			};
-		else
-			address.unix_socket = o->agents[i];
-		r = session_add(s, &address, err);
-		if (r < 0)
-			return r;
-	}
+	if (!url && name[0] != '/')
+		return err_set(err, -EINVAL,
+			"--agent %s: neither a socket's absolute path nor https://HOST:PORT", name);
+	if (!url)
+		*ret = (struct agent_address){.unix_socket = name};
+	else
+		*ret = (struct agent_address){
+			.url = name,
+			.tls = session_tls(o),
+			.token_path = config ? config->token_path : NULL,
+			.token = config ? config->token : NULL,
+		};
 	return 0;
+}
+
+/* Those that were asked for have to answer; but what is to be stopped is stopped where that can be done. */
+static int session_named(struct session *s, const struct session_options *o, enum session_use use,
+	struct err **err)
+{
+	size_t n = strv_length(o->agents);
+	_cleanup_free_ struct agent_address *addresses = calloc(n + 1, sizeof(*addresses));
+	_cleanup_free_ struct err **errors = calloc(n + 1, sizeof(struct err *));
+	int r = 0;
+
+	if (!addresses || !errors)
+		abort();
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		r = named_address(s, o, o->agents[i], &addresses[i], err);
+	if (r < 0)
+		return r;
+	session_add(s, addresses, n, errors);
+	for (size_t i = 0; i < n; i++) {
+		const struct agent_missing m = {o->agents[i], NULL, (char *)err_text(errors[i]), false};
+
+		if (errors[i] && use == SESSION_STOP && s->n_links)
+			session_add_missing(s, &m);
+		else if (errors[i] && r >= 0)
+			r = err_set(err, errors[i]->code, "%s", errors[i]->text);
+		err_free(errors[i]);
+	}
+	return r;
 }
 
 bool session_is_local(const struct session_options *o)
@@ -114,9 +169,9 @@ static int session_connect(struct session *s, const struct session_options *o, e
 	if (r < 0)
 		return r;
 	if (o->agents)
-		return session_named(s, o, err);
+		return session_named(s, o, use, err);
 	if (kube)
-		return session_discover(s, o, err);
+		return session_discover(s, o, use, err);
 	r = session_local(s, use, err);
 	return r == -ESRCH || r == -EACCES ? session_hint_kube(err, r) : r;
 }
@@ -170,7 +225,7 @@ int session_close(struct session *s)
 	bool leaving = true;
 	int status = 0;
 
-	if (s->local && s->n_links)
+	if (s->local && s->n_links && !s->hurry)
 		agent_link_leave(s->links[0], &leaving, NULL);
 	for (size_t i = 0; i < s->n_links; i++)
 		agent_link_free(s->links[i]);
@@ -185,12 +240,17 @@ int session_close(struct session *s)
 	kube_free(s->kube);
 	http_client_free(s->http);
 	sd_event_unref(s->event);
-	if (leaving)
-		status = local_agent_stop(s->local);
-	else
+	if (s->hurry || !leaving)
+		/* It watches us, and leaves when we have. */
 		local_agent_detach(s->local);
+	else
+		status = local_agent_stop(s->local);
 	free(s);
-	return status;
+	if (status != -EINTR)
+		return status;
+	fprintf(stderr, "pgjolt: interrupted before the agent that was started had left: it reverts and "
+			"leaves by itself; `pgjolt status` tells of it\n");
+	return EXIT_STUCK;
 }
 
 void targets_done(struct targets *t)
@@ -210,28 +270,28 @@ static int target_compare(const void *a, const void *b)
 
 int session_targets(struct session *s, struct targets *ret, struct err **err)
 {
+	struct agent_replies replies;
 	struct targets t = {0};
+	size_t n = 0;
+	int r;
 
-	for (size_t i = 0; i < s->n_links; i++) {
-		struct instance_info **list = NULL;
-		struct target *items;
-		size_t n = 0;
-		int r = agent_link_instances(s->links[i], &list, &n, err);
-
-		if (r < 0) {
-			targets_done(&t);
-			return r;
-		}
-		items = realloc(t.items, (t.count + n + 1) * sizeof(*items));
-		if (!items)
-			abort();
-		t.items = items;
-		for (size_t k = 0; k < n; k++)
-			t.items[t.count++] = (struct target){s->links[i], list[k]};
-		free(list);
+	agent_ask_instances(s->links, s->n_links, &replies);
+	r = agent_replies_check(&replies, err);
+	for (size_t i = 0; i < replies.count; i++)
+		n += replies.items[i].count;
+	t.items = calloc(n + 1, sizeof(*t.items));
+	if (!t.items)
+		abort();
+	for (size_t i = 0; r >= 0 && i < replies.count; i++)
+		for (size_t k = 0; k < replies.items[i].count; k++)
+			t.items[t.count++] = (struct target){replies.items[i].link,
+				steal_ptr(replies.items[i].instances[k])};
+	agent_replies_done(&replies);
+	if (r < 0) {
+		targets_done(&t);
+		return r;
 	}
-	if (t.count)
-		qsort(t.items, t.count, sizeof(*t.items), target_compare);
+	qsort(t.items, t.count, sizeof(*t.items), target_compare);
 	*ret = t;
 	return 0;
 }

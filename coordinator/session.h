@@ -2,6 +2,7 @@
 #pragma once
 
 #include <systemd/sd-event.h>
+#include "agentlink/agent_ask.h"
 #include "agentlink/agent_link.h"
 #include "agentlink/local_agent.h"
 #include "cli.h"
@@ -39,9 +40,12 @@ void session_options_done(struct session_options *o);
 		"where the agents' pods are (default pgjolt)", NULL},                               \
 	{"json", CLI_FLAG, SESSION_OPTION(s, json), NULL, "print one JSON document", NULL}
 
-/* An agent that is known to be there and could not be asked. */
+/* An agent that should be there and could not be asked. */
 struct agent_missing {
-	char *node, *pod, *why;
+	char *node;		/* or its address, as it was given; "": its pod is on none */
+	char *pod;		/* NULL: not in Kubernetes */
+	char *why;
+	bool never_ran;		/* its pod has not been started */
 };
 
 struct session {
@@ -52,19 +56,23 @@ struct session {
 	struct agent_link **links;
 	size_t n_links;
 	char *agents_namespace;		/* with kube */
+	bool discovered;		/* the agents are pods that the API told of */
 	struct agent_missing *missing;
 	size_t n_missing;
+	bool hurry;			/* nothing is waited for any more, at its end either */
 };
 
 /* What to do where no agent is named and none answers on the default socket. */
 enum session_use {
 	SESSION_EXISTING,	/* that is an error: -ESRCH */
+	SESSION_STOP,		/* so it is; agents that are not ready are asked too, and none has to answer */
 	SESSION_LOOK,		/* start one that nobody else sees, to ask it */
 	SESSION_ACT,		/* start one on the default socket and journal, for our own duration */
 };
 
-/* Learns each agent's name; measures its clock. Agents named by --agent must answer; of those found by
- * the API that do not, stderr tells, and session.missing has them. */
+/* Learns each agent's name; measures its clock: of all at the same time. Agents named by --agent must answer; of
+ * those found by the API that do not, stderr tells, and session.missing has them. SESSION_STOP: session.missing
+ * has both, and stderr tells nothing. */
 int session_open(const struct session_options *o, enum session_use use, struct session **ret,
 	struct err **err);
 /* The API server alone, no agents: --kubeconfig, $KUBECONFIG, the pod's account, ~/.kube/config. */

@@ -3,15 +3,19 @@
 
 #include "session.h"
 
-/* An agent that answers joins s->links; one that does not, does not. */
-int session_add(struct session *s, const struct agent_address *address, struct err **err);
+/* Agents that answer join s->links; for each that does not, errors (as many as addresses, NULL) tells why. */
+void session_add(struct session *s, const struct agent_address *addresses, size_t n,
+	struct err **errors);
+/* Copies it. */
+void session_add_missing(struct session *s, const struct agent_missing *m);
 
 /* Is a Kubernetes cluster meant: by an option, or since we are in a pod? */
 bool session_wants_kube(const struct session_options *o);
 /* Opens s->kube. -ENOENT: there is no configuration. */
 int session_open_kube(struct session *s, const struct session_options *o, struct err **err);
-/* Adds the agents that the API knows. At least one must answer. */
-int session_discover(struct session *s, const struct session_options *o, struct err **err);
+/* Adds the agents that the API knows. At least one must answer (SESSION_STOP: none). */
+int session_discover(struct session *s, const struct session_options *o, enum session_use use,
+	struct err **err);
 /* The options', else those of the pod's Secret where they are, else none. Borrowed. */
 struct http_tls session_tls(const struct session_options *o);
 /* Puts a word on a cluster that is configured, and not meant by itself, behind a failure. */

@@ -51,18 +51,6 @@ struct http_tls session_tls(const struct session_options *o)
 	return tls;
 }
 
-static void add_missing(struct session *s, const struct kube_agent *a, const char *why)
-{
-	s->missing = reallocarray(s->missing, s->n_missing + 1, sizeof(*s->missing));
-	if (!s->missing)
-		abort();
-	s->missing[s->n_missing++] = (struct agent_missing){
-		.node = strdup(*a->node ? a->node : "(no node)"),
-		.pod = strdup(a->pod),
-		.why = strdup(why),
-	};
-}
-
 static bool has_link(const struct session *s, const char *node)
 {
 	for (size_t i = 0; i < s->n_links; i++)
@@ -72,7 +60,7 @@ static bool has_link(const struct session *s, const char *node)
 }
 
 /* A pod that is replaced is there beside its successor for a while: that one will do. */
-static void tell_missing(struct session *s)
+static void tell_missing(struct session *s, bool tell)
 {
 	size_t kept = 0;
 
@@ -85,8 +73,9 @@ static void tell_missing(struct session *s)
 			free(m->why);
 			continue;
 		}
-		fprintf(stderr, "pgjolt: warning: no agent on node %s: pod %s/%s: %s\n", m->node,
-			s->agents_namespace, m->pod, m->why);
+		if (tell)
+			fprintf(stderr, "pgjolt: warning: no agent on node %s: pod %s/%s: %s\n",
+				*m->node ? m->node : "(no node)", s->agents_namespace, m->pod, m->why);
 		s->missing[kept++] = *m;
 	}
 	s->n_missing = kept;
@@ -106,7 +95,8 @@ static int nobody_answers(const struct session *s, struct err **err)
 			 "pgjolt ...`, or `kubectl -n pgjolt exec -it deploy/pgjolt-toolbox -- pgjolt ...`");
 }
 
-int session_discover(struct session *s, const struct session_options *o, struct err **err)
+static struct agent_address pod_address(const struct session *s,
+	const struct session_options *o)
 {
 	const struct kube_config *config = kube_config_of(s->kube);
 	struct agent_address address = {
@@ -114,28 +104,61 @@ int session_discover(struct session *s, const struct session_options *o, struct 
 		.token_path = config->token_path,
 		.token = config->token,
 	};
-	struct kube_agents agents = {0};
-	int r;
 
 	if (!address.tls.server_name)
 		address.tls.server_name = (char *)AGENT_SERVER_NAME;
-	r = kube_agents_list(s->kube, s->agents_namespace, &agents, err);
-	for (size_t i = 0; r >= 0 && i < agents.count; i++) {
-		_cleanup_err_ struct err *cause = NULL;
-		struct kube_agent *a = &agents.items[i];
+	return address;
+}
 
-		address.url = a->url;
-		if (!a->url)
-			add_missing(s, a, a->why);
-		else if (session_add(s, &address, &cause) < 0)
-			add_missing(s, a, err_text(cause));
+/* One that is not ready may be well, and its readiness be what the cluster cannot see now. */
+static bool is_asked(const struct kube_agent *a, enum session_use use)
+{
+	return a->url && (!a->why || use == SESSION_STOP || use == SESSION_EXISTING);
+}
+
+static void add_agents(struct session *s, const struct session_options *o, enum session_use use,
+	const struct kube_agents *agents)
+{
+	_cleanup_free_ struct agent_address *addresses = calloc(agents->count + 1, sizeof(*addresses));
+	_cleanup_free_ struct err **errors = calloc(agents->count + 1, sizeof(struct err *));
+	size_t n = 0;
+
+	if (!addresses || !errors)
+		abort();
+	for (size_t i = 0; i < agents->count; i++)
+		if (is_asked(&agents->items[i], use)) {
+			addresses[n] = pod_address(s, o);
+			addresses[n++].url = agents->items[i].url;
+		}
+	session_add(s, addresses, n, errors);
+	n = 0;
+	for (size_t i = 0; i < agents->count; i++) {
+		const struct kube_agent *a = &agents->items[i];
+		_cleanup_err_ struct err *err = is_asked(a, use) ? steal_ptr(errors[n++]) : NULL;
+		struct agent_missing m = {a->node, a->pod, a->why, a->never_ran};
+
+		if (is_asked(a, use) && !err)
+			continue;
+		if (err)
+			m.why = err->text;
+		session_add_missing(s, &m);
 	}
-	kube_agents_done(&agents);
+}
+
+int session_discover(struct session *s, const struct session_options *o, enum session_use use,
+	struct err **err)
+{
+	struct kube_agents agents = {0};
+	int r = kube_agents_list(s->kube, s->agents_namespace, &agents, err);
+
 	if (r < 0)
 		return r;
-	if (!s->n_links)
+	s->discovered = true;
+	add_agents(s, o, use, &agents);
+	kube_agents_done(&agents);
+	if (!s->n_links && use != SESSION_STOP)
 		return nobody_answers(s, err);
-	tell_missing(s);
+	tell_missing(s, use != SESSION_STOP);
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 /*
- * Talking to one agent. Times that an agent gives are mapped on our clock by an offset with a stated
+ * Talking to one agent (to many at once: agent_ask.h). Times that an agent gives are mapped on our clock by an offset with a stated
  * uncertainty: the best (shortest) of several round trips to GET /v1/clock.
  */
 #pragma once
@@ -27,23 +27,14 @@ void agent_link_free(struct agent_link *l);
 DEFINE_CLEANUP(struct agent_link, agent_link_free)
 const char *agent_link_name(const struct agent_link *l);	/* node name once known, else address */
 
-/* These run the loop until the answer is there. */
-int agent_link_node(struct agent_link *l, struct node_info **ret, struct err **err);
-int agent_link_instances(struct agent_link *l, struct instance_info ***ret, size_t *ret_count,
-	struct err **err);
-int agent_link_experiments(struct agent_link *l, struct experiment_info ***ret, size_t *ret_count,
-	struct err **err);
-int agent_link_arm(struct agent_link *l, const struct arm_request *r, struct experiment_info **ret,
-	struct err **err);
-int agent_link_revert(struct agent_link *l, const char *experiment, struct experiment_info **ret,
-	struct err **err);
-/* For an agent that we started: we have done with it. *ret_leaving: nobody else uses it. */
+/* An agent's pod that was made anew is another address of the same node's agent: what was asked at the old one
+ * is given up, and events are to be followed anew. url: https://HOST:PORT. */
+void agent_link_move(struct agent_link *l, const char *url);
+/* Where it is: a socket of this host (else NULL). Borrowed. */
+const char *agent_link_socket(const struct agent_link *l);
+
+/* For an agent that we started: we have done with it. *ret_leaving: nobody else uses it. Runs the loop. */
 int agent_link_leave(struct agent_link *l, bool *ret_leaving, struct err **err);
-/* run NULL: everything on the node. */
-int agent_link_revert_all(struct agent_link *l, const char *run, size_t *ret_left, struct err **err);
-int agent_link_get(struct agent_link *l, const char *experiment, struct experiment_info **ret,
-	struct err **err);
-int agent_link_measure_clock(struct agent_link *l, unsigned rounds, struct err **err);
 
 /* Asynchronous, for several nodes at once and for the data path of a run. e NULL: failed, err set
  * (borrowed). */
@@ -63,6 +54,11 @@ int agent_link_follow(struct agent_link *l, void (*event)(const struct agent_eve
 	void (*lost)(const char *why, void *data), void *data, struct err **err);
 /* No more events, no lost(). */
 void agent_link_unfollow(struct agent_link *l);
+
+typedef void (*agent_link_clock_done)(const struct err *err, void *data);	/* err NULL: measured */
+/* The best of so many round trips, and of what was measured before: that counts the less the older it is. */
+int agent_link_clock_start(struct agent_link *l, unsigned rounds, agent_link_clock_done done,
+	void *data, struct err **err);
 
 /* Agent's now_ns() -> ours; uncertainty in *ret_uncertainty_ns (may be NULL). */
 uint64_t agent_link_to_local_ns(const struct agent_link *l, uint64_t agent_ns,

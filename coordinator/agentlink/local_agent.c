@@ -225,6 +225,16 @@ void local_agent_detach(struct local_agent *a)
 	free(a);
 }
 
+/* One that is blocked for a loop that is not turned any more. */
+static bool is_interrupted(void)
+{
+	sigset_t pending;
+
+	sigpending(&pending);
+	return sigismember(&pending, SIGINT) == 1 || sigismember(&pending, SIGTERM) == 1 ||
+		sigismember(&pending, SIGHUP) == 1;
+}
+
 int local_agent_stop(struct local_agent *a)
 {
 	int status = 0;
@@ -237,6 +247,10 @@ int local_agent_stop(struct local_agent *a)
 		while (waitpid(a->pid, &status, WNOHANG) == 0) {
 			struct pollfd p = {.fd = a->pidfd, .events = POLLIN};
 
+			if (is_interrupted()) {
+				local_agent_detach(a);
+				return -EINTR;
+			}
 			if (now_ns() >= end) {
 				/* What it held ends with it; the journal has the rest. */
 				kill(a->pid, SIGKILL);

@@ -21,7 +21,8 @@ int local_agent_journal(size_t *ret_count, struct err **err);
 const char *local_agent_socket(const struct local_agent *a);
 /* Lets it live on: it leaves by itself when we have ended and nobody else uses it. */
 void local_agent_detach(struct local_agent *a);
-/* SIGTERM, waits (bounded) for it to revert and leave. Returns its exit status; 5: could not revert. */
+/* SIGTERM, waits (bounded) for it to revert and leave. Returns its exit status; 5: could not revert. -EINTR: a
+ * signal that we block came meanwhile; it goes on by itself. */
 int local_agent_stop(struct local_agent *a);
 /* pidfd; readable when the agent has ended. */
 int local_agent_pidfd(const struct local_agent *a);

@@ -53,11 +53,10 @@ static struct kube_agent agent_of(const cJSON *pod)
 	struct kube_agent a = {.pod = strdup(kube_name(pod)), .node = strdup(node ? node : "")};
 
 	a.why = pod_unready(pod);
+	a.never_ran = !pod_has_run(pod);
 	if (!a.why && !addresses)
 		a.why = strdup("it has no address");
-	if (a.why)
-		return a;
-	if (asprintf(&a.url, strchr(addresses[0], ':') ? "https://[%s]:%u" : "https://%s:%u",
+	if (addresses && asprintf(&a.url, strchr(addresses[0], ':') ? "https://[%s]:%u" : "https://%s:%u",
 		    addresses[0], agent_port(pod)) < 0)
 		abort();
 	return a;

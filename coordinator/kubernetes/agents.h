@@ -1,4 +1,4 @@
-/* The agents of a Kubernetes cluster: the ready pods of the DaemonSet, found by their labels. */
+/* The agents of a Kubernetes cluster: the pods of the DaemonSet, found by their labels. */
 #pragma once
 
 #include "kube/kube.h"
@@ -12,8 +12,9 @@
 struct kube_agent {
 	char *pod;
 	char *node;	/* "" while it is not scheduled */
-	char *url;	/* "https://10.0.0.1:7420"; NULL: why not is in why */
-	char *why;
+	char *url;	/* "https://10.0.0.1:7420"; NULL: it has no address (yet) */
+	char *why;	/* it is not ready; NULL: it is */
+	bool never_ran;	/* none of its containers has ever been started */
 };
 
 struct kube_agents {

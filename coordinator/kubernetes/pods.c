@@ -37,6 +37,27 @@ bool pod_has_ended(const cJSON *pod)
 	return phase && (strcmp(phase, "Succeeded") == 0 || strcmp(phase, "Failed") == 0);
 }
 
+/* While its node cannot be asked, what is told of it is old: only a pod that was never bound to a node, or one whose
+ * kubelet says that it waits for its first start, has not run. */
+bool pod_has_run(const cJSON *pod)
+{
+	const cJSON *statuses = kube_field(pod, "status.containerStatuses"), *c;
+
+	if (!kube_text(pod, "spec.nodeName"))
+		return false;
+	if (!cJSON_GetArraySize(statuses))
+		return true;
+	cJSON_ArrayForEach(c, statuses)
+	{
+		const cJSON *restarts = json_get(c, "restartCount");
+
+		if (!kube_field(c, "state.waiting") || kube_field(c, "lastState.terminated") ||
+			(cJSON_IsNumber(restarts) && restarts->valuedouble > 0))
+			return true;
+	}
+	return false;
+}
+
 bool pod_on_host_network(const cJSON *pod)
 {
 	return cJSON_IsTrue(kube_field(pod, "spec.hostNetwork"));

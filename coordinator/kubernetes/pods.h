@@ -9,6 +9,8 @@ char **pod_addresses(const cJSON *pod);
 char *pod_unready(const cJSON *pod);
 /* Succeeded or failed: it has no processes, and its address may be another's. */
 bool pod_has_ended(const cJSON *pod);
+/* Has any of its containers been started, as far as is known? Where nothing is known: yes. */
+bool pod_has_run(const cJSON *pod);
 bool pod_on_host_network(const cJSON *pod);
 /* The database cluster that it is a member of, by its operator's label; NULL: no operator's. */
 const char *pod_cluster(const cJSON *pod);

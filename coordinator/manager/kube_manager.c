@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/text.h"
 #include "kubernetes/services.h"
 
 #define FIRST_LIST_NS (5 * NS_PER_S)
@@ -18,15 +19,12 @@ void kube_manager_tell(struct kube_manager *m, enum event_kind kind, const char 
 	_cleanup_free_ char *text = NULL;
 	struct manager_event e = {.kind = kind, .value = value};
 	va_list ap;
-	int k;
 
 	if (!m->listener.event)
 		return;
 	va_start(ap, fmt);
-	k = vasprintf(&text, fmt, ap);
+	text = text_vformat(fmt, ap);
 	va_end(ap);
-	if (k < 0)
-		abort();
 	e.text = text;
 	e.instance = pod ? pod_instance(m->namespace, pod, m->instances, m->n_instances) : NULL;
 	m->listener.event(&e, m->listener.data);

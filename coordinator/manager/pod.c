@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/text.h"
 #include "kubernetes/pods.h"
 
 /* More than any pod has; a list that is longer is cut. */
@@ -130,13 +131,10 @@ static void tell_of(pod_teller tell, void *data, enum event_kind kind, const cha
 {
 	_cleanup_free_ char *text = NULL;
 	va_list ap;
-	int k;
 
 	va_start(ap, fmt);
-	k = vasprintf(&text, fmt, ap);
+	text = text_vformat(fmt, ap);
 	va_end(ap);
-	if (k < 0)
-		abort();
 	tell(kind, pod, value, text, data);
 }
 

@@ -77,29 +77,31 @@ static bool is_of_cluster(const struct run *r, const struct experiment_info *e)
 	return targets_find(&r->cluster.targets, e->instance, &t, NULL) >= 0;
 }
 
-/* Also by a coordinator on another host. runs: only those of drills are in the way. */
+/* runs: only those of drills are in the way. */
+static int guard_experiment(const struct run *r, const struct experiment_info *e, bool runs,
+	struct err **err)
+{
+	if (is_over(e) || !is_of_cluster(r, e) ||
+		(runs && strncmp(e->run, RUN_ID_PREFIX, strlen(RUN_ID_PREFIX)) != 0))
+		return 0;
+	return err_set(err, -EBUSY,
+		"experiment %s of another run is %s on %s: see `pgjolt status`, `pgjolt stop`",
+		e->experiment, experiment_state_to_string(e->state), e->instance);
+}
+
+/* Also by a coordinator on another host. */
 static int guard_idle(struct run *r, bool runs, struct err **err)
 {
-	for (size_t i = 0; i < r->session->n_links; i++) {
-		struct experiment_info **list = NULL;
-		size_t n = 0;
-		int k = agent_link_experiments(r->session->links[i], &list, &n, err);
+	struct agent_replies replies;
+	int k;
 
-		for (size_t m = 0; m < n; m++) {
-			if (k >= 0 && !is_over(list[m]) && is_of_cluster(r, list[m]) &&
-				(!runs || strncmp(list[m]->run, RUN_ID_PREFIX, strlen(RUN_ID_PREFIX)) == 0))
-				k = err_set(err, -EBUSY,
-					"experiment %s of another run is %s on %s: see `pgjolt status`, "
-					"`pgjolt stop`",
-					list[m]->experiment, experiment_state_to_string(list[m]->state),
-					list[m]->instance);
-			experiment_info_free(list[m]);
-		}
-		free(list);
-		if (k < 0)
-			return k;
-	}
-	return 0;
+	agent_ask_experiments(r->session->links, r->session->n_links, &replies);
+	k = agent_replies_check(&replies, err);
+	for (size_t i = 0; k >= 0 && i < replies.count; i++)
+		for (size_t m = 0; k >= 0 && m < replies.items[i].count; m++)
+			k = guard_experiment(r, replies.items[i].experiments[m], runs, err);
+	agent_replies_done(&replies);
+	return k;
 }
 
 static const struct capability *find_capability(const struct node_info *n, const char *fault)
@@ -130,22 +132,25 @@ static int guard_steps(const struct node_info *n, const struct step *steps, size
 	return 0;
 }
 
+static int guard_node(const struct run *r, const struct node_info *n, struct err **err)
+{
+	if (!n->accepting)
+		return err_set(err, -EPERM, "node %s takes no faults now: %s", n->name,
+			n->reason ? n->reason : "unknown reason");
+	return guard_steps(n, r->drill->steps, r->drill->n_steps, err);
+}
+
 static int guard_nodes(struct run *r, struct err **err)
 {
-	for (size_t i = 0; i < r->session->n_links; i++) {
-		_cleanup_(node_info_freep) struct node_info *n = NULL;
-		int k = agent_link_node(r->session->links[i], &n, err);
+	struct agent_replies replies;
+	int k;
 
-		if (k < 0)
-			return k;
-		if (!n->accepting)
-			return err_set(err, -EPERM, "node %s takes no faults now: %s", n->name,
-				n->reason ? n->reason : "unknown reason");
-		k = guard_steps(n, r->drill->steps, r->drill->n_steps, err);
-		if (k < 0)
-			return k;
-	}
-	return 0;
+	agent_ask_nodes(r->session->links, r->session->n_links, &replies);
+	k = agent_replies_check(&replies, err);
+	for (size_t i = 0; k >= 0 && i < replies.count; i++)
+		k = guard_node(r, replies.items[i].node, err);
+	agent_replies_done(&replies);
+	return k;
 }
 
 static int guard_cluster(struct run *r, struct err **err)

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "core/peer.h"
+#include "core/text.h"
 
 void resolving_address(struct resolving *w, const char *address)
 {
@@ -41,12 +42,11 @@ void resolving_address_ports(struct resolving *w, const char *address, uint16_t 
 
 void resolving_note(struct resolving *w, const char *fmt, ...)
 {
-	char *text = NULL;
+	char *text;
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		abort();
+	text = text_vformat(fmt, ap);
 	va_end(ap);
 	if (w->notes && !strv_contains(*w->notes, text))
 		strv_push(w->notes, text);

@@ -26,6 +26,11 @@ struct run_options {
 	bool keep;			/* the probe's schema stays */
 };
 
+/* An agent's time on our clock, mapped when it was first told. */
+struct mapped_time {
+	uint64_t agent_ns, local_ns, uncertainty_ns;
+};
+
 /* One fault on one instance within the run, as its agent knows it. */
 struct run_experiment {
 	char *id;
@@ -37,6 +42,7 @@ struct run_experiment {
 	bool revert_pending;
 	bool let_go;			/* its revert was asked for: the lease is renewed no more */
 	uint64_t renewed_ns;
+	struct mapped_time armed, fired_at, reverted;
 };
 
 struct run {
@@ -53,7 +59,7 @@ struct run {
 	FILE *events_file;
 	struct timeline *timeline;
 	size_t events_shown;
-	sd_event_source *renewing, *on_int, *on_term, *on_hup, *agent_death;
+	sd_event_source *renewing, *on_int, *on_term, *on_hup, *agent_death, *clocking;
 
 	struct run_experiment **experiments;	/* frames and answers keep the pointers */
 	size_t n_experiments;
@@ -76,7 +82,7 @@ struct run {
 	uint64_t gone_since_ns, gone_asked_ns;
 	char *abort_why;		/* set: stop the steps, revert, report */
 	bool aborted;			/* all is reverted: its conditions abort it no more */
-	bool agent_lost;
+	bool agent_lost;		/* one of them at least: see run_agent_is_lost() */
 };
 
 /* Runs it. *ret is the record with everything in it, also for a run that was refused or aborted
@@ -89,20 +95,29 @@ int run_dry(struct session *s, const struct drill *d, const struct run_options *
 
 /* ---- for the files of this room ---- */
 
-/* One turn of the loop (at most timeout_ns), leases, timeline, abort conditions. */
+/* turn.c: one turn of the loop (at most timeout_ns), leases, timeline, abort conditions. */
 int run_turn(struct run *r, uint64_t timeout_ns, struct err **err);
 /* Turns until the condition holds: 0; -ETIMEDOUT after limit; -ECANCELED when aborted. */
 int run_wait(struct run *r, bool (*holds)(struct run *r, void *data), void *data,
 	uint64_t limit_ns, struct err **err);
 void run_abort(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Adds to the reason why it is aborted. */
+void run_abort_more(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void run_note(struct run *r, enum event_kind kind, int instance, const char *value,
 	const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* Events that were not shown yet, and the line of status. */
+void run_show(struct run *r);
+
 int run_instance_index(const struct run *r, const char *name);
 
-/* Of a signal: the first one ends the run, the next one its waiting. */
+/* signals.c. Of a signal: the first one ends the run, the next one its waiting. */
 void run_interrupt(struct run *r);
 /* SIGINT, SIGTERM and SIGHUP (a closed terminal; not where it is ignored, as under nohup). */
 int run_watch_signals(struct run *r, sd_event_signal_handler_t handler, struct err **err);
+/* These, and the end of an agent of our own: each aborts the run. */
+int run_watch_ends(struct run *r, struct err **err);
+/* What is coming just when nothing is waited for any more is still taken. */
+#define RUN_HURRY_NS (1 * NS_PER_S)
 /* Frees what the struct holds, not the struct. */
 void run_done(struct run *r);
 
@@ -134,35 +149,63 @@ int run_steps(struct run *r, struct err **err);
 int run_pick(struct run *r, const struct selector *s, const struct target ***ret, size_t *ret_count,
 	struct err **err);
 
-/* faults.c */
+/* How long a fault outlives a coordinator that does not renew it. */
+#define RUN_LEASE_MS 5000
+
+/* arm.c: on all of a step's targets at the same time. */
 int run_arm(struct run *r, const struct step *s, struct run_experiment ***ret, size_t *ret_count,
 	struct err **err);
+
+/* faults.c */
 int run_fire(struct run *r, struct run_experiment *e, struct err **err);
-int run_revert_step(struct run *r, const char *name, struct err **err);
-/* Every one, bounded. What an agent did not answer to ends with its lease. */
-void run_revert_all(struct run *r);
-/* How many are not known to be clean. */
-size_t run_count_left(const struct run *r);
 bool run_faults_active(const struct run *r);
 void run_renew(struct run *r);
 /* Renews by a timer of the loop: also while a call to one agent is waited for. */
 int run_renew_start(struct run *r, struct err **err);
 /* Asks its agent how it is; the answer goes into the record. */
 void run_ask(struct run *r, struct run_experiment *e);
-/* After an agent was lost: how many faults may be left. Our own agent is started once more, so that what
- * is in the journal does not wait for later. */
-size_t run_replay_journal(struct run *r);
-/* Final evidence of all. */
-void run_collect(struct run *r);
-/* Gives up the answers that are still to come. */
-void run_forget_answers(struct run *r);
+/* What the agent says now goes into the record. */
+void run_take_info(struct run *r, struct run_experiment *e, const struct experiment_info *info);
 struct run_experiment *run_experiment_find(struct run *r, const char *id);
 
-/* follow.c */
+/* Whom an answer is for: the experiment may be looked up again then. */
+struct answer_to {
+	struct run *run;
+	struct answer_to *next;
+	char *id;
+};
+struct answer_to *run_answer_new(struct run *r, const char *id);
+void run_answer_free(struct answer_to *a);
+/* Gives up the answers that are still to come. */
+void run_forget_answers(struct run *r);
+
+/* settle.c */
+int run_revert_step(struct run *r, const char *name, struct err **err);
+/* Reverts all, bounded; asks the successors of lost agents. Returns how many are not known to be clean: what an
+ * agent did not answer to ends with its lease. */
+size_t run_settle(struct run *r);
+/* Looks again. */
+size_t run_settle_again(struct run *r);
+bool run_may_be_left(const struct run_experiment *e);
+/* A line, or an event, for each that is not known to be reverted. */
+void run_tell_left(const struct run *r, FILE *f);
+void run_note_left(struct run *r);
+
+/* successor.c: what became of the faults of agents that are gone. Waits, bounded, for those that come after
+ * them; an agent of our own is started once more, so that what is in the journal does not wait for later. */
+void run_find_successors(struct run *r);
+
+/* finish.c: the end of a run that had begun. */
+void run_finish(struct run *r, bool fired);
+void run_end_as(struct run *r, enum run_verdict v, const char *why);
+
+/* follow.c: the agents' events, and their clocks, which are measured again as they drift. */
 int run_follow_agents(struct run *r, struct err **err);
 void run_unfollow_agents(struct run *r);
 /* Whether an agent whose stream of events ended is there still; a lost one aborts the run. */
 void run_check_agents(struct run *r);
+void run_agent_lost(struct run *r, struct agent_link *link, const char *why);
+bool run_agent_is_lost(const struct run *r, const struct agent_link *link);
 
 /* conditions.c */
 bool run_condition(struct run *r, enum condition c, uint64_t since_ns);

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "core/text.h"
 #include "verdict/expectation.h"
 
 static const char *const probe_kind_words[] = {
@@ -164,8 +166,7 @@ struct run_event *run_record_add_event(struct run_record *r, uint64_t at_ns, enu
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vasprintf(&e.text, fmt, ap) < 0)
-		abort();
+	e.text = text_vformat(fmt, ap);
 	va_end(ap);
 	if (value && !(e.value = strdup(value)))
 		abort();

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "core/text.h"
 #include "core/units.h"
 
 /* What stands where a figure should: it decides when there is no number. */
@@ -120,37 +121,21 @@ static bool holds(const struct expectation *e, const struct actual *a)
 	}
 }
 
-static char *print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-
-static char *print(const char *fmt, ...)
-{
-	char *text = NULL;
-	va_list ap;
-	int n;
-
-	va_start(ap, fmt);
-	n = vasprintf(&text, fmt, ap);
-	va_end(ap);
-	if (n < 0)
-		abort();
-	return text;
-}
-
 static char *value_text(enum expectation_figure f, const struct actual *a)
 {
 	char text[UNITS_TEXT_MAX];
 
 	if (a->sight != SIGHT_KNOWN)
-		return print("%s", a->words);
+		return text_format("%s", a->words);
 	switch (f) {
 	case EXPECT_LOST_COMMITS:
-		return print("%" PRIu64, a->value);
+		return text_format("%" PRIu64, a->value);
 	case EXPECT_SPLIT_BRAIN:
-		return print("%s", split_brain_grade_to_string((enum split_brain_grade)a->value));
+		return text_format("%s", split_brain_grade_to_string((enum split_brain_grade)a->value));
 	case EXPECT_PROMOTED:
-		return print("%s", a->value ? "true" : "false");
+		return text_format("%s", a->value ? "true" : "false");
 	default:
-		return print("%s", duration_human(a->value, text));
+		return text_format("%s", duration_human(a->value, text));
 	}
 }
 
@@ -159,10 +144,10 @@ static char *expected_text(const struct expectation *e)
 	const char *text = e->text ? e->text : "?";
 
 	if (e->has_max && e->has_min)
-		return print("%s", text);
+		return text_format("%s", text);
 	if (e->has_max && e->max == 0)	/* "at most none" */
-		return print("%s", text);
-	return print("%s %s", e->has_max ? "at most" : "at least", text);
+		return text_format("%s", text);
+	return text_format("%s %s", e->has_max ? "at most" : "at least", text);
 }
 
 /* Loss and split brain are said anyway, with more words. */

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+#include "core/text.h"
 #include "core/units.h"
 #include "verdict/judge.h"
 #include "verdict/milestones.h"
@@ -19,16 +20,11 @@ DEFINE_STRING_TABLE(split_brain_grade, enum split_brain_grade, split_brain_grade
 
 void verdict_reason(struct verdict *v, const char *fmt, ...)
 {
-	char *text = NULL;
 	va_list ap;
-	int n;
 
 	va_start(ap, fmt);
-	n = vasprintf(&text, fmt, ap);
+	strv_push(&v->reasons, text_vformat(fmt, ap));
 	va_end(ap);
-	if (n < 0)
-		abort();
-	strv_push(&v->reasons, text);
 }
 
 static const char *name_of(const struct run_record *r, int instance)

@@ -207,7 +207,7 @@ def test_01_verbs(_):
     assert faults["net-partition"]["supported"] and "net-partition" in pgjolt("nodes")
     # No agent, no experiment.
     assert json.loads(pgjolt("status", "--json")) == []
-    assert json.loads(pgjolt("stop", "--all", "--json")) == {"left": 0}
+    assert json.loads(pgjolt("stop", "--all", "--json")) == {"left": 0, "unknown": 0, "agents": []}
     assert "no agent answers" in pgjolt("stop", "x-1", code=3)
 
 

@@ -33,13 +33,14 @@ Test(agents, of_pods)
 		"\"PodScheduled\",\"status\":\"False\",\"message\":\"0/2 nodes are available\"}]}}]");
 	static const struct {
 		const char *pod, *node, *url, *why;
+		bool never_ran;
 	} expected[] = {
-		{"f", "", NULL, "not ready (0/2 nodes are available)"},
-		{"a", "node1", "https://[fd00::1]:7421", NULL},
-		{"b", "node2", NULL, "not ready (containers with unready status: [agent])"},
-		{"c", "node3", "https://10.0.0.3:7421", NULL},
-		{"d", "node4", NULL, "container agent: ImagePullBackOff"},
-		{"e", "node5", NULL, "it has no address"},
+		{"f", "", NULL, "not ready (0/2 nodes are available)", true},
+		{"a", "node1", "https://[fd00::1]:7421", NULL, false},
+		{"b", "node2", "https://10.0.0.2:7421", "not ready (containers with unready status: [agent])", false},
+		{"c", "node3", "https://10.0.0.3:7421", NULL, false},
+		{"d", "node4", NULL, "container agent: ImagePullBackOff", true},
+		{"e", "node5", NULL, "it has no address", false},
 	};
 	struct kube_agents a = {0};
 
@@ -52,10 +53,35 @@ Test(agents, of_pods)
 		if (a.items[i].url && expected[i].url)
 			cr_expect_str_eq(a.items[i].url, expected[i].url);
 		cr_expect_eq(!a.items[i].why, !expected[i].why);
+		cr_expect_eq(a.items[i].never_ran, expected[i].never_ran, "%s", expected[i].pod);
 		if (a.items[i].why && expected[i].why)
 			cr_expect_str_eq(a.items[i].why, expected[i].why);
 	}
 	kube_agents_done(&a);
+}
+
+/* Only what is known not to have run has not. */
+Test(pods, has_run)
+{
+#define POD(statuses) "{\"spec\":{\"nodeName\":\"n\"},\"status\":{\"containerStatuses\":[" statuses "]}}"
+	static const struct {
+		const char *pod;
+		bool has_run;
+	} cases[] = {
+		{"{\"spec\":{}}", false},
+		{"{\"spec\":{\"nodeName\":\"n\"}}", true},
+		{POD("{\"state\":{\"waiting\":{\"reason\":\"ContainerCreating\"}},\"restartCount\":0}"), false},
+		{POD("{\"state\":{\"waiting\":{\"reason\":\"CrashLoopBackOff\"}},\"restartCount\":2}"), true},
+		{POD("{\"state\":{\"waiting\":{}},\"lastState\":{\"terminated\":{\"exitCode\":1}}}"), true},
+		{POD("{\"state\":{\"running\":{}}}"), true},
+		{POD("{\"state\":{\"terminated\":{}}}"), true},
+	};
+
+	for (size_t i = 0; i < ELEMENTS(cases); i++) {
+		_cleanup_json_ cJSON *pod = parse(cases[i].pod);
+
+		cr_expect_eq(pod_has_run(pod), cases[i].has_run, "%s", cases[i].pod);
+	}
 }
 
 Test(pods, addresses)
