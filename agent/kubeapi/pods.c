@@ -3,12 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "instance/kubernetes.h"
-
-/* CloudNativePG; Crunchy; StackGres; Zalando, and Patroni's own default for its scope (kubernetes.scope_label). */
-static const char *const cluster_labels[] = {
-	"cnpg.io/cluster", "postgres-operator.crunchydata.com/cluster", "stackgres.io/cluster-name",
-	"cluster-name",
-};
+#include "kube/pod.h"
 
 char *pods_path(const char *node_name)
 {
@@ -23,22 +18,11 @@ static bool is_pod(const cJSON *pod, const struct instance_info *i)
 	return strcmp(kube_uid(pod), i->pod_uid) == 0 || (twin && strcmp(twin, i->pod_uid) == 0);
 }
 
-static const char *cluster_label(const cJSON *pod)
-{
-	for (size_t k = 0; k < ELEMENTS(cluster_labels); k++) {
-		const char *value = kube_label(pod, cluster_labels[k]);
-
-		if (value && *value)
-			return value;
-	}
-	return NULL;
-}
-
 /* By label; else PostgreSQL's own name stays; else the StatefulSet's. */
 static void describe_cluster(const cJSON *pod, struct instance_info *i)
 {
 	static const char set[] = "StatefulSet/";
-	const char *value = cluster_label(pod);
+	const char *value = pod_cluster(pod);
 	char *name;
 
 	if (!value && !i->cluster_name && i->owner && strncmp(i->owner, set, strlen(set)) == 0)
@@ -66,19 +50,13 @@ static void describe_labels(const cJSON *pod, struct instance_info *i)
 
 static void describe_owner(const cJSON *pod, struct instance_info *i)
 {
-	const cJSON *owner;
+	const char *name, *kind = pod_controller(pod, &name);
+	char *text;
 
-	cJSON_ArrayForEach(owner, kube_field(pod, "metadata.ownerReferences")) {
-		const char *kind = kube_text(owner, "kind"), *name = kube_text(owner, "name");
-		char *text;
-
-		if (!kind || !name || !cJSON_IsTrue(kube_field(owner, "controller")) ||
-		    asprintf(&text, "%s/%s", kind, name) < 0)
-			continue;
-		free(i->owner);
-		i->owner = text;
+	if (!kind || asprintf(&text, "%s/%s", kind, name) < 0)
 		return;
-	}
+	free(i->owner);
+	i->owner = text;
 }
 
 static void describe_container(const cJSON *pod, struct instance_info *i)
@@ -108,16 +86,20 @@ void pod_describe(const cJSON *pod, struct instance_info *i)
 	describe_cluster(pod, i);
 }
 
-void pods_describe(const struct kube_watch *pods, struct instance_info *i)
+const cJSON *pods_find(const struct kube_watch *pods, const struct instance_info *i)
 {
 	if (!i->pod_uid || !i->namespace)
-		return;
-	for (size_t k = 0; k < kube_watch_count(pods); k++) {
-		const cJSON *pod = kube_watch_object(pods, k);
+		return NULL;
+	for (size_t k = 0; k < kube_watch_count(pods); k++)
+		if (is_pod(kube_watch_object(pods, k), i))
+			return kube_watch_object(pods, k);
+	return NULL;
+}
 
-		if (is_pod(pod, i)) {
-			pod_describe(pod, i);
-			return;
-		}
-	}
+void pods_describe(const struct kube_watch *pods, struct instance_info *i)
+{
+	const cJSON *pod = pods_find(pods, i);
+
+	if (pod)
+		pod_describe(pod, i);
 }

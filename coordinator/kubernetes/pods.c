@@ -30,13 +30,6 @@ char **pod_addresses(const cJSON *pod)
 	return list;
 }
 
-bool pod_has_ended(const cJSON *pod)
-{
-	const char *phase = kube_text(pod, "status.phase");
-
-	return phase && (strcmp(phase, "Succeeded") == 0 || strcmp(phase, "Failed") == 0);
-}
-
 /* While its node cannot be asked, what is told of it is old: only a pod that was never bound to a node, or one whose
  * kubelet says that it waits for its first start, has not run. */
 bool pod_has_run(const cJSON *pod)
@@ -115,33 +108,4 @@ char *pod_unready(const cJSON *pod)
 	if (!text && asprintf(&text, "not ready (%s)", words ? words : phase ? phase : "unknown") < 0)
 		abort();
 	return text;
-}
-
-const char *pod_cluster(const cJSON *pod)
-{
-	static const char *const labels[] = {
-		"cnpg.io/cluster",
-		"postgres-operator.crunchydata.com/cluster",
-		"stackgres.io/cluster-name",
-		"cluster-name",
-	};
-
-	for (size_t i = 0; i < ELEMENTS(labels); i++)
-		if (kube_label(pod, labels[i]))
-			return kube_label(pod, labels[i]);
-	return NULL;
-}
-
-bool pod_is_member(const cJSON *pod)
-{
-	const char *role = kube_label(pod, "cnpg.io/podRole");
-
-	if (kube_label(pod, "cnpg.io/cluster"))
-		return role ? strcmp(role, "instance") == 0 : kube_label(pod, "cnpg.io/instanceName") != NULL;
-	if (kube_label(pod, "postgres-operator.crunchydata.com/cluster"))
-		return kube_label(pod, "postgres-operator.crunchydata.com/instance") != NULL;
-	if (kube_label(pod, "stackgres.io/cluster-name"))
-		return kube_label(pod, "stackgres.io/cluster") != NULL;
-	/* Zalando's poolers bear the cluster's name too. */
-	return !kube_label(pod, "connection-pooler");
 }

@@ -184,25 +184,3 @@ const char *pod_instance(const char *namespace, const char *pod,
 			return instances[i]->name;
 	return NULL;
 }
-
-const char *pod_owner_kind(const cJSON *pod, const char **ret_name)
-{
-	const cJSON *list = kube_field(pod, "metadata.ownerReferences"), *item;
-	int left = LIST_MAX;
-
-	if (!cJSON_IsArray(list))
-		return NULL;
-	cJSON_ArrayForEach(item, list)
-	{
-		const char *kind = member(item, "kind"), *name = member(item, "name");
-
-		if (!left--)
-			return NULL;
-		if (!kind || !name || !cJSON_IsTrue(json_get(item, "controller")))
-			continue;
-		if (ret_name)
-			*ret_name = name;
-		return kind;
-	}
-	return NULL;
-}

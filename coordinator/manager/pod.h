@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "kube/pod.h"
 #include "manager/manager.h"
 
 struct pod {
@@ -27,5 +28,3 @@ void pod_compare(const struct pod *old, const struct pod *new, pod_teller tell, 
 /* instance_info.name of the pod's PostgreSQL; NULL: none of them. Borrowed. */
 const char *pod_instance(const char *namespace, const char *pod,
 	struct instance_info *const *instances, size_t n);
-/* The controller that owns it: "StatefulSet"; name NULL: not asked for. */
-const char *pod_owner_kind(const cJSON *pod, const char **ret_name);

@@ -55,7 +55,7 @@ void statefulset_add_pods(struct cluster_view *v, const struct pod *pods, size_t
 	for (size_t i = 0; i < n_pods; i++) {
 		const struct pod *p = &pods[i];
 		struct cluster_member *m = member_named(v, p->name);
-		const char *name = NULL, *kind = pod_owner_kind(p->object, &name);
+		const char *name = NULL, *kind = pod_controller(p->object, &name);
 
 		if (!kind || strcmp(kind, "StatefulSet") != 0 || strcmp(name, owner) != 0)
 			continue;
@@ -127,7 +127,7 @@ static const struct manager_ops ops = {
 
 static const char *owner_of(const struct manager_world *w)
 {
-	const char *name = NULL, *kind = w->pod ? pod_owner_kind(w->pod, &name) : NULL;
+	const char *name = NULL, *kind = w->pod ? pod_controller(w->pod, &name) : NULL;
 
 	return kind && strcmp(kind, "StatefulSet") == 0 ? name : NULL;
 }

@@ -1,6 +1,5 @@
 #include "run/cluster_lock.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +10,6 @@
 #define LEASE_SECONDS 15
 #define RENEW_NS (3 * NS_PER_S)
 #define LOOK_NS (500 * NS_PER_MS)
-/* Of an object's name (RFC 1123 subdomain). */
-#define NAME_MAX_BYTES 253
 
 struct cluster_lock {
 	struct kube *kube;
@@ -23,20 +20,6 @@ struct cluster_lock {
 	void (*lost)(const char *why, void *data);
 	void *data;
 };
-
-/* "shop/orders" is "pgjolt-run-shop.orders": no namespace has a dot. */
-static char *lease_name(const char *cluster)
-{
-	char *name = NULL;
-
-	if (asprintf(&name, "pgjolt-run-%s", cluster) < 0)
-		abort();
-	for (char *p = name; *p; p++)
-		*p = isalnum((unsigned char)*p) ? (char)tolower((unsigned char)*p) : *p == '/' ? '.' : '-';
-	for (size_t n = strlen(name); n && (n > NAME_MAX_BYTES || !isalnum((unsigned char)name[n - 1])); n--)
-		name[n - 1] = 0;
-	return name;
-}
 
 static void add_time(cJSON *spec, const char *key)
 {
@@ -259,7 +242,7 @@ int cluster_lock_take(struct session *s, const char *cluster, const char *run,
 	void (*lost)(const char *why, void *data), void *data, struct cluster_lock **ret,
 	struct err **err)
 {
-	_cleanup_free_ char *name = lease_name(cluster), *all = NULL, *one = NULL;
+	_cleanup_free_ char *name = kube_cluster_object("pgjolt-run-", cluster), *all = NULL, *one = NULL;
 	_cleanup_json_ cJSON *lease = NULL, *taken = NULL;
 	int r;
 

@@ -69,6 +69,9 @@ void kube_cancel(struct kube_call *call);
 
 /* printf with every %s percent-encoded, for paths and selectors; caller frees. */
 char *kube_path(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The name of an object of ours that stands for a PostgreSQL cluster: "pgjolt-run-" and "shop/orders" is
+ * "pgjolt-run-shop.orders": no namespace has a dot. Caller frees. */
+char *kube_cluster_object(const char *prefix, const char *cluster);
 
 enum kube_change {
 	KUBE_ADDED,

@@ -1,9 +1,13 @@
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kube/kube.h"
+
+/* Of an object's name (RFC 1123 subdomain). */
+#define NAME_MAX_BYTES 253
 
 /* RFC 3986's unreserved characters stay. */
 static void encode(FILE *f, const char *s)
@@ -59,4 +63,17 @@ char *kube_path(const char *fmt, ...)
 	if (fclose(f))
 		abort();
 	return out;
+}
+
+char *kube_cluster_object(const char *prefix, const char *cluster)
+{
+	char *name = NULL;
+
+	if (asprintf(&name, "%s%s", prefix, cluster) < 0)
+		abort();
+	for (char *p = name; *p; p++)
+		*p = isalnum((unsigned char)*p) ? (char)tolower((unsigned char)*p) : *p == '/' ? '.' : '-';
+	for (size_t n = strlen(name); n && (n > NAME_MAX_BYTES || !isalnum((unsigned char)name[n - 1])); n--)
+		name[n - 1] = 0;
+	return name;
 }

@@ -97,12 +97,12 @@ Test(pod, hostile)
 		cr_assert_null(p.address);
 		cr_assert_leq(p.restarts, 2);
 		cr_assert(!p.not_ready || strlen(p.not_ready) <= 300);
-		cr_assert_null(pod_owner_kind(item, NULL));
+		cr_assert_null(pod_controller(item, NULL));
 		compare(NULL, &p);
 		compare(&p, &p);
 		pod_done(&p);
 	}
-	cr_assert_null(pod_owner_kind(NULL, NULL));
+	cr_assert_null(pod_controller(NULL, NULL));
 }
 
 Test(pod, whose_instance)
