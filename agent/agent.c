@@ -17,6 +17,9 @@
 #include "instance/instance.h"
 #include "kubeapi/kubernetes.h"
 
+#define LEAVE_NS      (2 * NS_PER_S)
+#define LEAVE_LOOK_US 20000
+
 void agent_config_done(struct agent_config *c)
 {
 	free(c->socket_path);
@@ -31,6 +34,7 @@ void agent_config_done(struct agent_config *c)
 	strv_free(c->limits.faults_allowed);
 	strv_free(c->limits.clusters_allowed);
 	free(c->kubernetes.kubeconfig);
+	free(c->kubernetes.token_audience);
 	free(c->kubernetes.namespace);
 	free(c->kubernetes.stop_config_map);
 	closep(&c->ready_fd);
@@ -47,6 +51,8 @@ static void on_event(const struct agent_event *event, void *data)
 		event->experiment ? event->experiment : "", event->experiment ? ": " : "",
 		event->text);
 	event_log_add(a->events, event);
+	if (a->kubernetes && event->state)
+		kubernetes_look_at_claims(a->kubernetes);
 }
 
 void agent_tell(struct agent *a, const char *kind, const char *fmt, ...)
@@ -74,6 +80,13 @@ static int check_target(struct instance_info *i, const struct arm_request *reque
 		return 0;
 	kubernetes_describe(a->kubernetes, i);
 	return kubernetes_check_target(a->kubernetes, i, request, err);
+}
+
+static int check_fire(const char *instance, uint64_t duration_ms, void *data, struct err **err)
+{
+	struct agent *a = data;
+
+	return a->kubernetes ? kubernetes_check_fire(a->kubernetes, instance, duration_ms, err) : 0;
 }
 
 static int read_boot_id(char **ret, struct err **err)
@@ -161,6 +174,33 @@ static int on_owner_ended(sd_event_source *s, int fd, uint32_t revents, void *da
 	return sd_event_exit(a->event, 0);
 }
 
+/* Everything is reverted by then; the API server gets a moment to be told. */
+static int on_leaving(sd_event_source *s, uint64_t usec, void *data)
+{
+	struct agent *a = data;
+
+	if (now_ns() >= a->leave_by_ns || !a->kubernetes || !kubernetes_has_claims(a->kubernetes) ||
+	    sd_event_source_set_time(s, usec + LEAVE_LOOK_US) < 0)
+		return sd_event_exit(a->event, 0);
+	return 0;
+}
+
+static int on_terminate(sd_event_source *s, const struct signalfd_siginfo *info, void *data)
+{
+	struct agent *a = data;
+	size_t left;
+
+	(void)s, (void)info;
+	if (a->leave_by_ns)
+		return sd_event_exit(a->event, 0);
+	a->leave_by_ns = now_ns() + LEAVE_NS;
+	experiments_revert_all(a->experiments, END_SHUTDOWN, &left, NULL);
+	if (!a->kubernetes || !kubernetes_has_claims(a->kubernetes) ||
+	    sd_event_source_set_enabled(a->leaving, SD_EVENT_ON) < 0)
+		return sd_event_exit(a->event, 0);
+	return 0;
+}
+
 static int watch_owner(struct agent *a, struct err **err)
 {
 	sd_event_source *source = NULL;
@@ -196,9 +236,13 @@ static int loop_new(struct agent *a, struct err **err)
 		return err_errno(err, errno, "block signals");
 	r = sd_event_new(&a->event);
 	if (r >= 0)
-		r = sd_event_add_signal(a->event, NULL, SIGTERM, NULL, NULL);
+		r = sd_event_add_signal(a->event, NULL, SIGTERM, on_terminate, a);
 	if (r >= 0)
-		r = sd_event_add_signal(a->event, NULL, SIGINT, NULL, NULL);
+		r = sd_event_add_signal(a->event, NULL, SIGINT, on_terminate, a);
+	if (r >= 0)
+		r = sd_event_add_time(a->event, &a->leaving, CLOCK_MONOTONIC, 0, 1, on_leaving, a);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(a->leaving, SD_EVENT_OFF);
 	if (r < 0)
 		return err_errno(err, r, "event loop");
 	return watch_owner(a, err);
@@ -236,6 +280,8 @@ static int start_experiments(struct agent *a, struct err **err)
 		.find_fault = registry_find,
 		.find_instance = instance_find,
 		.check_target = check_target,
+		.check_fire = check_fire,
+		.list_instances = a->config.kubernetes.authorize ? NULL : instance_scan,
 	};
 	const char *reason;
 	int r;
@@ -337,12 +383,13 @@ void agent_free(struct agent *a)
 	if (!a)
 		return;
 	api_server_free(a->server);
-	kubernetes_free(a->kubernetes);
+	kubernetes_free(steal_ptr(a->kubernetes));
 	experiments_free(a->experiments);
 	event_log_free(a->events);
 	journal_close(a->journal);
 	capabilities_free(a->capabilities, a->n_capabilities);
 	free(a->boot_id);
+	sd_event_source_disable_unref(a->leaving);
 	sd_event_unref(a->event);
 	agent_config_done(&a->config);
 	free(a);

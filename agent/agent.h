@@ -21,6 +21,7 @@ struct kubernetes_config {
 	bool authorize;		/* callers on TCP by their tokens; else by certificate alone */
 	bool require_label;	/* of the target's namespace */
 	uint64_t authorize_cache_ms;
+	char *token_audience;	/* of callers' tokens; NULL: the API server's own */
 	char *kubeconfig;	/* NULL: as the service account of the pod */
 	char *namespace;	/* the agents'; NULL: the service account's */
 	char *stop_config_map;	/* "NAMESPACE/NAME"; NULL: no kill switch */
@@ -54,6 +55,8 @@ struct agent {
 	struct api_server *server;
 	struct kubernetes *kubernetes;	/* NULL: not asked */
 	char *boot_id;
+	sd_event_source *leaving;	/* after SIGTERM, while claims are given back */
+	uint64_t leave_by_ns;	/* 0: nobody said so */
 	bool owner_ended;	/* it has done with us; we stay for as long as others follow */
 	struct capability *capabilities;	/* probed once at start, again on POST /v1/probe */
 	size_t n_capabilities;

@@ -17,7 +17,8 @@ enum {
 	OPT_TLS_CA, OPT_TLS_ALLOW, OPT_MAX_DURATION, OPT_MAX_CONCURRENT, OPT_MAX_INSTANCES,
 	OPT_ALLOW_FAULT, OPT_ALLOW_TARGET, OPT_LOG_LEVEL, OPT_OWNER_PID, OPT_READY_FD, OPT_HALT_AT,
 	OPT_WITHOUT_TCX, OPT_JSON, OPT_DISCARD_BAD, OPT_KUBERNETES, OPT_KUBECONFIG, OPT_NAMESPACE,
-	OPT_AUTHORIZE, OPT_AUTHORIZE_CACHE, OPT_REQUIRE_LABEL, OPT_STOP_CONFIG_MAP,
+	OPT_AUTHORIZE, OPT_AUTHORIZE_CACHE, OPT_REQUIRE_LABEL, OPT_STOP_CONFIG_MAP, OPT_MAX_SHARE,
+	OPT_TOKEN_AUDIENCE,
 };
 
 #define SERVE  (1U << VERB_SERVE)
@@ -52,12 +53,15 @@ static const struct option_info {
 	{"max-concurrent", "N", "faults at once on this node (32)", OPT_MAX_CONCURRENT, SERVE},
 	{"max-instances", "N", "instances of one cluster with faults at once (no limit)",
 	 OPT_MAX_INSTANCES, SERVE},
+	{"max-share", "PERCENT", "share of a cluster's instances with faults at once, one at least (100%); of all "
+	 "nodes with --authorize kubernetes, else of this one", OPT_MAX_SHARE, SERVE},
 	{"allow-fault", "FAULT", "take only this fault; may be repeated", OPT_ALLOW_FAULT, SERVE},
 	{"allow-target", "GLOB", "only instances or clusters so named; may be repeated",
 	 OPT_ALLOW_TARGET, SERVE},
 	{"authorize", "HOW", "who may call on TCP: certificate (the default: any that is let in), or "
 	 "kubernetes: the API server is asked about his token", OPT_AUTHORIZE, SERVE},
 	{"authorize-cache", "TIME", "how long its answer serves (30s)", OPT_AUTHORIZE_CACHE, SERVE},
+	{"token-audience", "NAME", "whom his token must be for (the API server)", OPT_TOKEN_AUDIENCE, SERVE},
 	{"require-label", "YES|NO", "only namespaces with pgjolt.io/enabled=true (with --authorize "
 	 "kubernetes yes, else no)", OPT_REQUIRE_LABEL, SERVE},
 	{"stop-configmap", "NAMESPACE/NAME", "the kill switch; none: without (with Kubernetes "
@@ -152,6 +156,20 @@ static int set_max_duration(struct agent_config *c, const char *value, struct er
 	if (ns < NS_PER_MS)
 		return err_set(err, EINVAL, "must be at least 1ms");
 	c->limits.duration_max_ms = ns / NS_PER_MS;
+	return 0;
+}
+
+static int set_max_share(struct agent_config *c, const char *value, struct err **err)
+{
+	uint32_t ppm;
+	int r;
+
+	r = percent_parse(value, &ppm, err);
+	if (r < 0)
+		return r;
+	if (ppm > EXPERIMENT_SHARE_ALL)
+		return err_set(err, EINVAL, "'%s': expected 0%% to 100%%", value);
+	c->limits.share_max_ppm = ppm;
 	return 0;
 }
 
@@ -274,6 +292,8 @@ static int kubernetes_option_apply(struct options *o, int id, const char *value,
 		return set_authorize(k, value, err);
 	case OPT_AUTHORIZE_CACHE:
 		return set_authorize_cache(k, value, err);
+	case OPT_TOKEN_AUDIENCE:
+		return set_text(&k->token_audience, value, err);
 	case OPT_REQUIRE_LABEL:
 		return set_require_label(o, value, err);
 	case OPT_STOP_CONFIG_MAP:
@@ -321,6 +341,8 @@ static int option_apply(struct options *o, int id, const char *value, struct err
 		return set_count(value, 1, 1000, &c->limits.concurrent_max, err);
 	case OPT_MAX_INSTANCES:
 		return set_count(value, 1, 1000, &c->limits.instances_of_cluster_max, err);
+	case OPT_MAX_SHARE:
+		return set_max_share(c, value, err);
 	case OPT_ALLOW_FAULT:
 		return allow_fault(c, value, err);
 	case OPT_ALLOW_TARGET:
@@ -411,6 +433,8 @@ static int check_together(const struct agent_config *c, struct err **err)
 		return err_set(err, EINVAL, "--tls-* options are of no use without --listen");
 	if (c->kubernetes.authorize && !c->listen)
 		return err_set(err, EINVAL, "--authorize kubernetes is of no use without --listen");
+	if (c->kubernetes.token_audience && !c->kubernetes.authorize)
+		return err_set(err, EINVAL, "--token-audience is of no use without --authorize kubernetes");
 	return 0;
 }
 
@@ -427,6 +451,7 @@ int options_parse(int argc, char **argv, struct options *ret, struct err **err)
 				.duration_max_ms = EXPERIMENT_DURATION_MAX_MS,
 				.lease_max_ms = EXPERIMENT_LEASE_MAX_MS,
 				.concurrent_max = EXPERIMENT_CONCURRENT_MAX,
+				.share_max_ppm = EXPERIMENT_SHARE_ALL,
 			},
 		},
 	};

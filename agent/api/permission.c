@@ -11,11 +11,15 @@
 
 #define NAMESPACE_MAX 64	/* with its NUL (RFC 1123) */
 #define WORDS_MAX     640
+#define USER_MAX      256
 
 /* The whole question, until it is answered. */
 struct question {
+	struct api_server *server;
 	const struct route *route;
+	struct arm_request *request;	/* with RIGHT_ARM; NULL: its form is wrong, which arming tells */
 	char verb[8], namespace[NAMESPACE_MAX];
+	char user[USER_MAX], words[WORDS_MAX];	/* of the first answer; "" */
 	permit_done done;
 	void *data;
 };
@@ -67,32 +71,78 @@ static bool find_target(struct api_server *server, struct question *q, const cha
 	return namespace_of(instance, q->namespace);
 }
 
+static void question_free(struct question *q)
+{
+	arm_request_free(q->request);
+	free(q);
+}
+
+DEFINE_CLEANUP(struct question, question_free)
+
+/* The last answer: is there a place in the share of the cluster? */
+static void on_share(struct share_claim *claim, int r, const char *why, void *data)
+{
+	_cleanup_(question_freep) struct question *q = data;
+	char words[2 * WORDS_MAX];
+	struct permit p = {.user = q->user, .words = words, .claim = claim};
+
+	if (r == -EBUSY || r == -EPERM) {
+		p.status = (unsigned)err_http_status(r);
+		snprintf(words, sizeof(words), "%s on %s: %s", q->request->fault, q->request->instance, why);
+	} else if (r < 0) {
+		p.status = 503;
+		snprintf(words, sizeof(words), "%s on %s: whether the share of its cluster has a place left is not "
+			"known: %s", q->request->fault, q->request->instance, why);
+	} else {
+		snprintf(words, sizeof(words), "%s%s%s", q->words, *q->words && claim ? "; " : "",
+			claim ? why : "");
+	}
+	if (!*words)
+		p.words = NULL;
+	q->done(&p, q->data);
+}
+
+static void ask_share(struct question *q)
+{
+	struct agent *a = q->server->agent;
+
+	if (q->request && a->kubernetes)
+		kubernetes_take_share(a->kubernetes, q->request, on_share, q);
+	else
+		on_share(NULL, 0, "", q);
+}
+
 static void on_decision(const struct decision *d, void *data)
 {
-	_cleanup_free_ struct question *q = data;
-	char words[WORDS_MAX];
-	struct permit p = {.user = d->user, .words = words};
+	struct question *q = data;
+	struct permit p = {.user = d->user, .words = q->words};
 	const char *who = *d->user ? d->user : "the caller";
 
+	snprintf(q->user, sizeof(q->user), "%s", d->user);
 	if (d->allowed) {
-		snprintf(words, sizeof(words), "may %s faults.pgjolt.io in namespace %s (%s%s)", q->verb,
+		snprintf(q->words, sizeof(q->words), "may %s faults.pgjolt.io in namespace %s (%s%s)", q->verb,
 			q->namespace, d->why, d->cached ? ", cached" : "");
 	} else if (d->unknown && q->route->right == RIGHT_STOP) {
-		snprintf(words, sizeof(words), "by certificate alone: %s", d->why);
+		snprintf(q->words, sizeof(q->words), "by certificate alone: %s", d->why);
 	} else if (d->unknown) {
 		p.status = 503;
-		snprintf(words, sizeof(words),
+		snprintf(q->words, sizeof(q->words),
 			"whether %s may %s faults.pgjolt.io in namespace %s is not known: %s", who, q->verb,
 			q->namespace, d->why);
 	} else if (d->stranger) {
 		p.status = 401;
-		snprintf(words, sizeof(words), "the token is refused: %s", d->why);
+		snprintf(q->words, sizeof(q->words), "the token is refused: %s", d->why);
 	} else {
 		p.status = 403;
-		snprintf(words, sizeof(words), "%s may not %s faults.pgjolt.io in namespace %s: %s", who,
+		snprintf(q->words, sizeof(q->words), "%s may not %s faults.pgjolt.io in namespace %s: %s", who,
 			q->verb, q->namespace, d->why);
 	}
+	if (p.status == 0) {
+		ask_share(q);
+		return;
+	}
 	q->done(&p, q->data);
+	question_free(q);
 }
 
 static void refuse(permit_done done, void *data, unsigned status, const char *words)
@@ -102,40 +152,57 @@ static void refuse(permit_done done, void *data, unsigned status, const char *wo
 	done(&p, data);
 }
 
-void permission_ask(struct api_server *server, struct MHD_Connection *connection,
+/* Asks about the token. Returns a status with words instead where that cannot be. */
+static unsigned ask_token(struct question *q, struct MHD_Connection *connection, const char *id,
+	const cJSON *body, const char **ret_words)
+{
+	struct api_server *server = q->server;
+	enum route_right right = q->route->right;
+	struct authorize_ask ask = {.lenient = right != RIGHT_ARM, .verb = q->verb, .namespace = q->namespace};
+
+	*ret_words = "the agent is stopping";
+	if (!server->authorizer)
+		return 503;
+	ask.token = bearer(connection);
+	*ret_words = "a service account's token is needed (Authorization: Bearer)";
+	if (!ask.token)
+		return 401;
+	snprintf(q->verb, sizeof(q->verb), "get");
+	snprintf(q->namespace, sizeof(q->namespace), "%s", kubernetes_namespace(server->agent->kubernetes));
+	*ret_words = "the instance is in no namespace whose rights could be asked";
+	if ((right == RIGHT_ARM || right == RIGHT_KEEP) && !find_target(server, q, id, body))
+		return 403;
+	authorizer_ask(server->authorizer, &ask, on_decision, q);
+	return 0;
+}
+
+void permission_ask(struct api_server *server, struct MHD_Connection *connection, bool tls,
 	const struct route *route, const char *id, const cJSON *body, permit_done done, void *data)
 {
-	const struct permit certificate = {.user = ""};
-	struct question q = {.route = route, .verb = "get", .done = done, .data = data}, *copy;
-	struct authorize_ask ask = {.lenient = route->right != RIGHT_ARM};
+	struct question *q = calloc(1, sizeof(*q));
+	const char *words;
+	unsigned status;
 
-	if (!server->agent->config.kubernetes.authorize || route->right == RIGHT_NONE) {
-		done(&certificate, data);
-		return;
-	}
-	if (!server->authorizer) {
-		refuse(done, data, 503, "the agent is stopping");
-		return;
-	}
-	ask.token = bearer(connection);
-	if (!ask.token) {
-		refuse(done, data, 401, "a service account's token is needed (Authorization: Bearer)");
-		return;
-	}
-	snprintf(q.namespace, sizeof(q.namespace), "%s",
-		kubernetes_namespace(server->agent->kubernetes));
-	if ((route->right == RIGHT_ARM || route->right == RIGHT_KEEP) &&
-	    !find_target(server, &q, id, body)) {
-		refuse(done, data, 403, "the instance is in no namespace whose rights could be asked");
-		return;
-	}
-	copy = malloc(sizeof(*copy));
-	if (!copy) {
+	if (!q) {
 		refuse(done, data, 500, "out of memory");
 		return;
 	}
-	*copy = q;
-	ask.verb = copy->verb;
-	ask.namespace = copy->namespace;
-	authorizer_ask(server->authorizer, &ask, on_decision, copy);
+	*q = (struct question){.server = server, .route = route, .done = done, .data = data};
+	if (route->right == RIGHT_ARM)
+		(void)arm_request_from_json(body, &q->request, NULL);
+	if (!tls || !server->agent->config.kubernetes.authorize || route->right == RIGHT_NONE) {
+		ask_share(q);
+		return;
+	}
+	status = ask_token(q, connection, id, body, &words);
+	if (!status)
+		return;
+	question_free(q);
+	refuse(done, data, status, words);
+}
+
+void permission_settle(struct api_server *server, struct share_claim *claim)
+{
+	if (claim && server->agent->kubernetes)
+		kubernetes_settle_share(server->agent->kubernetes, claim);
 }

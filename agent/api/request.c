@@ -11,7 +11,7 @@
 #include "core/json.h"
 #include "core/log.h"
 
-#define REQUEST_WORDS_MAX 512
+#define REQUEST_WORDS_MAX 1024
 
 struct request {
 	struct api_server *server;
@@ -34,6 +34,7 @@ struct request {
 	bool answered;			/* that question is */
 	bool suspended;			/* until then */
 	char words[REQUEST_WORDS_MAX];	/* of the decision; "" where nothing was asked */
+	struct share_claim *claim;	/* until it is armed or refused */
 };
 
 static struct client *client_of(struct MHD_Connection *connection)
@@ -341,6 +342,7 @@ static enum MHD_Result answer_request(struct request *r)
 	} else {
 		status = run_handler(r, &answer, &err);
 	}
+	permission_settle(r->server, steal_ptr(r->claim));
 	if (err)
 		answer.json = error_body(r, status, err);
 	if (r->route && r->route->verb)
@@ -374,6 +376,7 @@ static void on_permit(const struct permit *p, void *data)
 	struct request *r = data;
 
 	r->answered = true;
+	r->claim = p->claim;
 	name_user(r, p->user);
 	if (p->words)
 		snprintf(r->words, sizeof(r->words), "%s", p->words);
@@ -404,11 +407,11 @@ static void ask(struct request *r)
 		if (status)
 			r->refused = status;
 	}
-	if (r->refused || !r->listener->tls) {
+	if (r->refused) {
 		r->answered = true;
 		return;
 	}
-	permission_ask(r->server, r->connection, r->route, r->id, r->json, on_permit, r);
+	permission_ask(r->server, r->connection, r->listener->tls, r->route, r->id, r->json, on_permit, r);
 	if (r->answered)
 		return;
 	r->suspended = true;
@@ -472,6 +475,7 @@ void request_end(void *cls, struct MHD_Connection *connection, void **state,
 		r->client->answering = false;
 		r->client->since_ns = now_ns();
 	}
+	permission_settle(l->server, r->claim);
 	err_free(r->problem);
 	free(r->body);
 	cJSON_Delete(r->json);

@@ -126,6 +126,8 @@ void api_server_free(struct api_server *s)
 	/* Followers get what was told last and a proper end. */
 	s->stopping = true;
 	authorizer_free(steal_ptr(s->authorizer));
+	if (s->agent->kubernetes)
+		kubernetes_stop_shares(s->agent->kubernetes);
 	for (struct event_stream *e = s->streams; e; e = e->next)
 		(void)event_stream_resume(e);
 	run_all(s);

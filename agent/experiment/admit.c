@@ -104,6 +104,59 @@ static unsigned instances_hit(const struct experiment *e)
 	return n;
 }
 
+/* Those of its cluster that are on this node. */
+static int count_members(const struct experiment *e, unsigned *ret, struct err **err)
+{
+	const struct experiments_config *c = &e->all->config;
+	struct instance_info **list = NULL;
+	size_t count = 0;
+	unsigned n = 0;
+	int r;
+
+	r = c->list_instances(c->node->name, &list, &count, err);
+	if (r < 0)
+		return r;
+	for (size_t k = 0; k < count; k++) {
+		n += list[k]->cluster && strcmp(list[k]->cluster, e->instance->cluster) == 0;
+		instance_info_free(list[k]);
+	}
+	free(list);
+	*ret = n;
+	return 0;
+}
+
+static int admit_share(struct experiment *e, struct err **err)
+{
+	const struct experiments_config *c = &e->all->config;
+	uint32_t share_ppm = c->limits->share_max_ppm;
+	unsigned members = 1, hit, most;
+	char text[UNITS_TEXT_MAX];
+	int r = 0;
+
+	if (share_ppm >= EXPERIMENT_SHARE_ALL || !c->list_instances)
+		return 0;
+	if (e->instance->cluster)
+		r = count_members(e, &members, err);
+	if (r < 0)
+		return err_wrap(err, r, "share of cluster %s", e->instance->cluster);
+	hit = instances_hit(e);
+	most = share_allows(share_ppm, members);
+	if (hit + 1 <= most)
+		return 0;
+	return err_set(err, EBUSY, "%u of %u instances of cluster %s %s under fault, and at most %u may be (%s, by "
+		"this agent's --max-share)", hit, members, e->instance->cluster ? e->instance->cluster :
+		e->instance_name, hit == 1 ? "is" : "are", most, percent_format(share_ppm, text));
+}
+
+unsigned share_allows(uint32_t share_ppm, unsigned members)
+{
+	uint64_t n = (uint64_t)share_ppm * members / EXPERIMENT_SHARE_ALL;
+
+	if (share_ppm == 0)
+		return 0;
+	return n == 0 ? 1 : (unsigned)n;
+}
+
 static int admit_limits(struct experiment *e, struct err **err)
 {
 	const struct experiment_limits *l = e->all->config.limits;
@@ -118,7 +171,7 @@ static int admit_limits(struct experiment *e, struct err **err)
 		return err_set(err, EBUSY,
 			"%u instances of cluster %s have faults already, this agent's limit is %u",
 			instances_hit(e), e->instance->cluster, l->instances_of_cluster_max);
-	return 0;
+	return admit_share(e, err);
 }
 
 int experiment_admit(struct experiment *e, const struct arm_request *request, struct err **err)

@@ -279,6 +279,8 @@ int experiment_arm(struct experiments *all, const struct arm_request *request,
 /* 0: may be fired now; 1: is active already. */
 static int may_fire(struct experiment *e, struct err **err)
 {
+	const struct experiments_config *c = &e->all->config;
+
 	if (e->state == EXPERIMENT_ACTIVE)
 		return 1;
 	if (e->state != EXPERIMENT_ARMED)
@@ -296,7 +298,7 @@ static int may_fire(struct experiment *e, struct err **err)
 		return err_set(err, ESTALE, "experiment %s: postmaster %d of %s ended before it was fired",
 			e->id, (int)e->postmaster.pid, e->instance_name);
 	}
-	return 0;
+	return c->check_fire ? c->check_fire(e->instance_name, e->duration_ms, c->data, err) : 0;
 }
 
 int experiment_fire(struct experiment *e, struct err **err)

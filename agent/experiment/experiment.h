@@ -24,6 +24,7 @@ struct experiment_limits {
 	uint64_t lease_max_ms;		/* default 60 s */
 	unsigned concurrent_max;	/* default 32 */
 	unsigned instances_of_cluster_max;	/* with active or armed faults at once; 0: no limit */
+	uint32_t share_max_ppm;		/* of a cluster's instances likewise; EXPERIMENT_SHARE_ALL: no limit */
 	char **faults_allowed;		/* NULL: all */
 	char **clusters_allowed;	/* NULL: all; names or globs of instance_info.name */
 };
@@ -31,6 +32,9 @@ struct experiment_limits {
 #define EXPERIMENT_DURATION_MAX_MS (60 * 60 * 1000)
 #define EXPERIMENT_LEASE_MAX_MS	   (60 * 1000)
 #define EXPERIMENT_CONCURRENT_MAX  32
+#define EXPERIMENT_SHARE_ALL	   1000000
+/* How many of members may be under fault: rounded down, but one at least unless the share is 0. */
+unsigned share_allows(uint32_t share_ppm, unsigned members);
 
 /* Called for every event (state changes, errors); the callee copies. */
 typedef void (*experiment_listener)(const struct agent_event *e, void *data);
@@ -50,6 +54,11 @@ struct experiments_config {
 	/* NULL: none. Adds to the instance what is known elsewhere (Kubernetes), and refuses it where that
 	 * says no: -EPERM, -EBUSY. */
 	int (*check_target)(struct instance_info *i, const struct arm_request *request, void *data,
+		struct err **err);
+	/* NULL: none. May a fault that lasts so long be fired there now? -EBUSY. */
+	int (*check_fire)(const char *instance, uint64_t duration_ms, void *data, struct err **err);
+	/* Those of the node, for the share of a cluster; NULL: that is kept elsewhere (Kubernetes). */
+	int (*list_instances)(const char *node_name, struct instance_info ***ret, size_t *ret_count,
 		struct err **err);
 };
 
@@ -91,6 +100,8 @@ int experiments_find(struct experiments *all, const char *id, struct experiment 
 	struct err **err);
 /* The instance that it was armed for, by name. */
 const char *experiment_instance(const struct experiment *e);
+/* How long the faults on an instance may go on at most if nothing is said any more; 0: it has none. */
+uint64_t experiments_busy_ms(const struct experiments *all, const char *instance);
 /* Includes the last 256 that ended. Borrowed pointers, in order of creation; caller frees the array. */
 int experiments_list(struct experiments *all, struct experiment ***ret, size_t *ret_count);
 /* Caller frees. */

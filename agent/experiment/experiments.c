@@ -5,6 +5,7 @@
 #include "core/clock.h"
 #include "experiment/machine.h"
 
+#define BUSY_STUCK_MS	 60000	/* of what nobody knows the end of */
 #define REVERT_ALL_TRIES 4	/* 0.7 s of waiting in all */
 
 int experiments_new(const struct experiments_config *config, struct experiments **ret,
@@ -129,6 +130,45 @@ int experiments_find(struct experiments *all, const char *id, struct experiment 
 	if (id_memory_has(all->ids, id))
 		return err_set(err, ESTALE, "experiment %s has ended and is no longer kept", id);
 	return err_set(err, ENOENT, "no experiment '%s'", id);
+}
+
+static uint64_t busy_ms(const struct experiment *e)
+{
+	uint64_t now = boot_ns(), end = now;
+
+	switch (e->state) {
+	case EXPERIMENT_ARMED:
+		/* Fired at its lease's last moment. */
+		end = e->lease_end_boot_ns + e->duration_ms * NS_PER_MS;
+		break;
+	case EXPERIMENT_FIRING:
+	case EXPERIMENT_ACTIVE:
+		end = e->fault.deadline_boot_ns;
+		break;
+	case EXPERIMENT_NEW:
+		end = now + e->duration_ms * NS_PER_MS;
+		break;
+	case EXPERIMENT_REVERTING:
+	case EXPERIMENT_VERIFYING:
+	case EXPERIMENT_STUCK:
+		end = now + BUSY_STUCK_MS * NS_PER_MS;
+		break;
+	default:
+		return 0;
+	}
+	return end > now ? (end - now) / NS_PER_MS + 1 : 1;
+}
+
+uint64_t experiments_busy_ms(const struct experiments *all, const char *instance)
+{
+	uint64_t most = 0;
+
+	for (size_t i = 0; i < all->count; i++) {
+		uint64_t ms = strcmp(all->list[i]->instance_name, instance) == 0 ? busy_ms(all->list[i]) : 0;
+
+		most = ms > most ? ms : most;
+	}
+	return most;
 }
 
 int experiments_list(struct experiments *all, struct experiment ***ret, size_t *ret_count)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include "core/err.h"
 #include "core/wire.h"
+#include "kubeapi/share.h"
 
 struct agent;
 struct kube;
@@ -25,3 +26,18 @@ void kubernetes_describe(const struct kubernetes *k, struct instance_info *i);
 /* -EPERM: its namespace has not opted in, or has bounds of its own; -EBUSY: that is not known yet. */
 int kubernetes_check_target(const struct kubernetes *k, const struct instance_info *i,
 	const struct arm_request *request, struct err **err);
+
+/*
+ * A place in the share of its cluster for what is to be armed (share.h). done is called once, within or later from
+ * the loop; claim NULL with r 0: no bound holds there, or the request will be refused for something else.
+ */
+void kubernetes_take_share(struct kubernetes *k, const struct arm_request *request, share_done done, void *data);
+/* NULL: nothing. */
+void kubernetes_settle_share(struct kubernetes *k, struct share_claim *claim);
+/* -EBUSY: it would outlast its claim. */
+int kubernetes_check_fire(const struct kubernetes *k, const char *instance, uint64_t duration_ms, struct err **err);
+/* An experiment's state has changed. */
+void kubernetes_look_at_claims(struct kubernetes *k);
+bool kubernetes_has_claims(const struct kubernetes *k);
+/* Those who wait for a place are told that the agent stops, and no one gets one any more. */
+void kubernetes_stop_shares(struct kubernetes *k);

@@ -8,6 +8,7 @@
 #define LABEL	     "pgjolt.io/enabled"
 #define FAULTS	     "pgjolt.io/faults"
 #define MAX_DURATION "pgjolt.io/max-duration"
+#define MAX_SHARE    "pgjolt.io/max-share"
 
 static bool list_matches(const char *list, const char *fault)
 {
@@ -47,19 +48,52 @@ int namespace_check_bounds(const cJSON *namespace, const struct arm_request *req
 	return 0;
 }
 
+int namespace_share(const cJSON *namespace, uint32_t *ppm, const char **ret_text, struct err **err)
+{
+	const char *text = kube_annotation(namespace, MAX_SHARE);
+	uint32_t share_ppm;
+	int r;
+
+	if (!text)
+		return 0;
+	r = percent_parse(text, &share_ppm, err);
+	if (r < 0)
+		return err_wrap(err, EPERM, "namespace %s, annotation " MAX_SHARE, kube_name(namespace));
+	if (share_ppm >= *ppm)
+		return 0;
+	*ppm = share_ppm;
+	*ret_text = text;
+	return 0;
+}
+
+static const cJSON *find(const struct kube_watch *namespaces, const char *name)
+{
+	for (size_t k = 0; k < kube_watch_count(namespaces); k++)
+		if (strcmp(kube_name(kube_watch_object(namespaces, k)), name) == 0)
+			return kube_watch_object(namespaces, k);
+	return NULL;
+}
+
+int namespaces_share(const struct kube_watch *namespaces, const char *name, uint32_t *ppm, const char **ret_text,
+	struct err **err)
+{
+	const cJSON *namespace = find(namespaces, name);
+
+	return namespace ? namespace_share(namespace, ppm, ret_text, err) : 0;
+}
+
 int namespaces_check(const struct kube_watch *namespaces, const struct instance_info *i,
 	const struct arm_request *request, struct err **err)
 {
+	const cJSON *namespace;
+
 	if (!i->namespace)
 		return err_set(err, EPERM,
 			"instance %s is in no pod, and this agent takes targets in namespaces that opted in "
 			"alone", i->name);
-	for (size_t k = 0; k < kube_watch_count(namespaces); k++) {
-		const cJSON *namespace = kube_watch_object(namespaces, k);
-
-		if (strcmp(kube_name(namespace), i->namespace) == 0)
-			return namespace_check_bounds(namespace, request, err);
-	}
+	namespace = find(namespaces, i->namespace);
+	if (namespace)
+		return namespace_check_bounds(namespace, request, err);
 	return err_set(err, EPERM, "namespace %s has not opted in: kubectl label namespace %s " LABEL
 		"=true", i->namespace, i->namespace);
 }

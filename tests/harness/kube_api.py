@@ -69,18 +69,71 @@ class Handler(BaseHTTPRequestHandler):
         api.calls.append(("GET", url.path))
         if not self.check():
             return
-        parts = url.path.strip("/").split("/")
-        kind = parts[-1]
+        space, kind, name = self.place(url.path)
         if kind not in api.objects:
             self.answer(404, {"kind": "Status", "status": "Failure", "code": 404, "message": f"no {kind}"})
             return
-        space = parts[3] if len(parts) == 5 else None
+        if name:
+            item = api.objects[kind].get((space, name))
+            self.answer(200, item) if item else self.missing(name)
+            return
         if "watch" in query:
             self.watch(kind, space, query)
             return
         with api.lock:
             items = [o for o in api.objects[kind].values() if self.in_scope(o, space) and matches(o, query)]
             self.answer(200, {"kind": "List", "metadata": {"resourceVersion": str(api.version)}, "items": items})
+
+    def missing(self, name):
+        self.fail(404, f"{name} not found")
+
+    def fail(self, status, message):
+        self.answer(status, {"kind": "Status", "status": "Failure", "code": status, "message": message})
+
+    @staticmethod
+    def place(path):
+        """/api/v1/namespaces/NS/pods/NAME, /apis/GROUP/v1/...: namespace, kind, name."""
+        parts = path.strip("/").split("/")
+        parts = parts[3:] if parts[0] == "apis" else parts[2:]
+        if len(parts) > 2 and parts[0] == "namespaces":
+            return parts[1], parts[2], parts[3] if len(parts) > 3 else None
+        return None, parts[0], parts[1] if len(parts) > 1 else None
+
+    def change(self, method):
+        """Leases alone are changed, by their versions."""
+        api = self.server.api
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+        api.calls.append((method, self.path))
+        if not self.check():
+            return
+        space, kind, name = self.place(self.path)
+        if api.before_change:
+            api.before_change(method, space, name or body["metadata"]["name"])
+        if kind != "leases" or method == "POST" and name:
+            self.fail(403, f"{method} {kind} is forbidden")
+            return
+        with api.lock:
+            known = api.objects[kind].get((space, name or body["metadata"]["name"]))
+            wanted = body.get("preconditions" if method == "DELETE" else "metadata", {}).get("resourceVersion")
+            if method == "POST" and known:
+                self.fail(409, "already exists")
+            elif method != "POST" and not known:
+                self.missing(name)
+            elif method != "POST" and wanted != known["metadata"]["resourceVersion"]:
+                self.fail(409, "the object has been modified")
+            elif method == "DELETE":
+                api.delete(kind, name, space)
+                self.answer(200, {"kind": "Status", "status": "Success"})
+            else:
+                meta = body["metadata"]
+                api.put(kind, meta["name"], space, meta.get("labels"), meta.get("annotations"), spec=body.get("spec", {}))
+                self.answer(200, api.objects[kind][(space, meta["name"])])
+
+    def do_PUT(self):
+        self.change("PUT")
+
+    def do_DELETE(self):
+        self.change("DELETE")
 
     @staticmethod
     def in_scope(item, space):
@@ -128,6 +181,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         api = self.server.api
+        if self.place(self.path)[1] == "leases":
+            self.change("POST")
+            return
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         api.calls.append(("POST", self.path))
         if not self.check():
@@ -156,7 +212,8 @@ class KubeApi:
         self.certificate, self.key = certificate, key
         self.lock = threading.RLock()
         self.users, self.rights, self.calls = {}, set(), []
-        self.objects = {"namespaces": {}, "pods": {}, "configmaps": {}}
+        self.objects = {"namespaces": {}, "pods": {}, "configmaps": {}, "leases": {}}
+        self.before_change = None
         self.version, self.history, self.watchers = 100, [], []
         self.answer_after = threading.Event()
         self.answer_after.set()

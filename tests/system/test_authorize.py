@@ -1,105 +1,38 @@
 #!/usr/bin/python3
 """--authorize kubernetes, the opt-in label, the kill switch and pods' labels, with an API server of our own and a
 PostgreSQL whose control group and log folder are a pod's."""
-import http.client
 import json
 import os
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "harness"))
-from agent_http import Agent, call, client_tls  # noqa: E402
+from agent_http import Agent  # noqa: E402
 from kube_api import KubeApi  # noqa: E402
-from lib_postgres import PREFIX, Server, cgroup_root  # noqa: E402
+from kube_world import Caller, Pod, agent_options, free_port, make_certificates  # noqa: E402
 from openapi import Document  # noqa: E402
 
 document = Document()
 ME, OTHER = "system:serviceaccount:pgjolt:toolbox", "system:serviceaccount:db:other"
 NAMESPACE, POD = f"pjdb{os.getpid()}", "main-0"
-UID = "0a1b2c3d-4e5f-6071-8293-%012x" % os.getpid()
-ID = "%064x" % os.getpid()
-LOGS = "/var/log/pods"
 NODE = "testnode"
-EXTENSIONS = """
-[ca]
-basicConstraints=critical,CA:true
-[both]
-extendedKeyUsage=serverAuth,clientAuth
-subjectAltName=IP:127.0.0.1
-"""
 folder = api = pod = agent = None
-made_logs = False
 
 
 def file(name):
     return os.path.join(folder, name)
 
 
-def openssl(*words):
-    subprocess.run(["openssl", *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
-
-
-def make_certificates():
-    with open(file("x.cnf"), "w", encoding="ascii") as f:
-        f.write("[req]\ndistinguished_name=dn\n[dn]\n" + EXTENSIONS)
-    for name in ("ca", "pair"):
-        openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{name}.key")
-    openssl("req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=ca", "-days", "3", "-out", "ca.pem", "-config", "x.cnf",
-            "-extensions", "ca")
-    openssl("req", "-new", "-key", "pair.key", "-subj", "/CN=pgjolt-client", "-out", "pair.csr", "-config", "x.cnf")
-    openssl("x509", "-req", "-in", "pair.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-out",
-            "pair.pem", "-extfile", "x.cnf", "-extensions", "both")
-
-
-class Pod(Server):
-    """Its control group is /.../kubepods/burstable/podUID/ID."""
-
-    def __init__(self):
-        super().__init__("main-0", 55481, cluster="scope")
-        os.rmdir(cgroup_root() + self.cgroup)
-        self.top = cgroup_root() + f"/{PREFIX}kube"
-        self.cgroup = f"/{PREFIX}kube/kubepods/burstable/pod{UID}/{ID}"
-        os.makedirs(cgroup_root() + self.cgroup)
-
-    def remove(self):
-        super().remove()
-        for path, _, _ in os.walk(self.top, topdown=False):
-            os.rmdir(path)
-
-
-class Api:
-    """Calls to the agent on TCP with a token."""
-
-    def __init__(self, port, token):
-        self.token = token
-        self.connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=20,
-                                                      context=client_tls(file("ca.pem"), file("pair.pem"), file("pair.key")))
-
-    def __call__(self, method, path, body=None):
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        return call(self.connection, document, method, path, body, headers=headers)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def setUpModule():
-    global folder, api, pod, made_logs
+    global folder, api, pod
     folder = tempfile.mkdtemp(prefix="pj-authorize-")
     os.chmod(folder, 0o755)
     try:
-        made_logs = not os.path.exists(LOGS)
-        os.makedirs(f"{LOGS}/{NAMESPACE}_{POD}_{UID}/database")
-        make_certificates()
+        make_certificates(folder)
         api = KubeApi(file("pair.pem"), file("pair.key"))
-        pod = Pod().start()
+        pod = Pod(NAMESPACE, POD, 55481).start()
         reset()
     except BaseException:
         tearDownModule()
@@ -111,9 +44,6 @@ def tearDownModule():
         pod.remove()
     if api:
         api.stop()
-    shutil.rmtree(f"{LOGS}/{NAMESPACE}_{POD}_{UID}", ignore_errors=True)
-    if made_logs and os.path.isdir(LOGS):
-        os.rmdir(LOGS)
     shutil.rmtree(folder)
 
 
@@ -124,8 +54,8 @@ def reset():
     api.put("namespaces", NAMESPACE, labels={"pgjolt.io/enabled": "true"})
     api.put("namespaces", "plain")
     api.put("pods", POD, NAMESPACE, labels={"cluster-name": "orders", "role": "master"}, spec={"nodeName": NODE},
-            metadata={"uid": UID, "ownerReferences": [{"kind": "StatefulSet", "name": "main", "controller": True}]},
-            status={"containerStatuses": [{"name": "postgres", "containerID": f"containerd://{ID}"}]})
+            metadata={"uid": pod.uid, "ownerReferences": [{"kind": "StatefulSet", "name": "main", "controller": True}]},
+            status={"containerStatuses": [{"name": "postgres", "containerID": f"containerd://{pod.id}"}]})
 
 
 def arm_body(experiment, **more):
@@ -145,10 +75,8 @@ class WithAgent(unittest.TestCase):
         reset()
         self.where, self.port = tempfile.mkdtemp(prefix="pj-authorize-agent-"), free_port()
         self.addCleanup(shutil.rmtree, self.where)
-        config = api.kubeconfig(file("config"), file("ca.pem"))
-        self.agent = Agent(self.where, "--node-name", NODE, "--listen", f"127.0.0.1:{self.port}", "--tls-cert", file("pair.pem"),
-                           "--tls-key", file("pair.key"), "--tls-ca", file("ca.pem"), "--kubeconfig", config, *self.options,
-                           *self.more, document=document).start()
+        self.agent = Agent(self.where, *agent_options(api, folder, self.port, NODE), *self.options, *self.more,
+                           document=document).start()
         self.addCleanup(self.agent.kill)
         self.me, self.other = self.caller("my-token"), self.caller("others-token")
         self.agent.wait_for(lambda: self.node()["accepting"])
@@ -161,7 +89,7 @@ class WithAgent(unittest.TestCase):
             self.assertNotIn(secret, log)
 
     def caller(self, token):
-        caller = Api(self.port, token)
+        caller = Caller(folder, self.port, token, document)
         self.addCleanup(caller.connection.close)
         return caller
 
@@ -169,7 +97,7 @@ class WithAgent(unittest.TestCase):
         return self.agent.call("GET", "/v1/node").json
 
     def instance(self):
-        return [i for i in self.agent.call("GET", "/v1/instances").json["instances"] if i["pod_uid"] == UID][0]
+        return [i for i in self.agent.call("GET", "/v1/instances").json["instances"] if i["pod_uid"] == pod.uid][0]
 
     def state(self, experiment):
         return self.agent.call("GET", f"/v1/experiments/{experiment}").json["state"]

@@ -148,6 +148,7 @@ static struct {
 	struct experiment_limits limits;
 	pid_t target;			/* the postmaster of every instance */
 	bool host_network;
+	int (*check_fire)(const char *instance, uint64_t duration_ms, void *data, struct err **err);
 	char news[1 << 16];		/* "state:armed state:firing ..." */
 	unsigned n_news;
 } rig;
@@ -174,6 +175,20 @@ static int fake_find_instance(const char *node_name, const char *name, struct in
 	return 0;
 }
 
+/* Three of lab, one of prod. */
+static int fake_list_instances(const char *node_name, struct instance_info ***ret, size_t *ret_count,
+	struct err **err)
+{
+	static const char *const names[] = {"lab/pg1", "lab/pg2", "lab/pg3", "prod/pg1"};
+	struct instance_info **list = calloc(4, sizeof(*list));
+
+	for (size_t i = 0; i < 4; i++)
+		cr_assert_eq(fake_find_instance(node_name, names[i], &list[i], err), 0);
+	*ret = list;
+	*ret_count = 4;
+	return 0;
+}
+
 static inline void rig_listen(const struct agent_event *e, void *data)
 {
 	size_t used = strlen(rig.news);
@@ -193,6 +208,8 @@ static inline void rig_open(void)
 		.listener = rig_listen,
 		.find_fault = fake_find_fault,
 		.find_instance = fake_find_instance,
+		.check_fire = rig.check_fire,
+		.list_instances = fake_list_instances,
 	};
 
 	cr_assert_eq(journal_open(rig.folder, &rig.journal, NULL), 0);
@@ -213,7 +230,8 @@ static inline void rig_up(void)
 	snprintf(rig.folder, sizeof(rig.folder), "/tmp/pj-spine-XXXXXX");
 	cr_assert_not_null(mkdtemp(rig.folder));
 	rig.limits = (struct experiment_limits){
-		.duration_max_ms = 60000, .lease_max_ms = 60000, .concurrent_max = 32};
+		.duration_max_ms = 60000, .lease_max_ms = 60000, .concurrent_max = 32,
+		.share_max_ppm = EXPERIMENT_SHARE_ALL};
 	rig.node.name = "here";
 	cr_assert_geq(sd_event_new(&rig.node.event), 0);
 	rig.target = fork();

@@ -235,6 +235,80 @@ Test(experiment, limits_instances_of_a_cluster)
 	cr_assert_eq(experiment_arm(rig.all, &r, &e, NULL), 0);
 }
 
+Test(experiment, limits_the_share_of_a_cluster)
+{
+	struct arm_request r = rig_request("ex-9", "fake-count");
+	_cleanup_err_ struct err *err = NULL;
+	struct experiment *e = NULL, *first;
+
+	rig.limits.share_max_ppm = 500000;
+	first = rig_arm("ex-1", "fake-count");
+	rig_arm("ex-2", "fake-count");
+	r.instance = (char *)"lab/pg2";
+	cr_assert_eq(experiment_arm(rig.all, &r, &e, &err), -EBUSY);
+	cr_assert_str_eq(err_text(err), "1 of 3 instances of cluster lab is under fault, and at most 1 may be "
+		"(50%, by this agent's --max-share)");
+	/* One at least, of a cluster of one. */
+	r.experiment = (char *)"ex-10";
+	r.instance = (char *)"prod/pg1";
+	cr_assert_eq(experiment_arm(rig.all, &r, &e, NULL), 0);
+	rig.limits.share_max_ppm = 670000;
+	r.experiment = (char *)"ex-11";
+	r.instance = (char *)"lab/pg2";
+	cr_assert_eq(experiment_arm(rig.all, &r, &e, NULL), 0);
+	experiment_revert(first, END_REQUESTED, NULL);
+	r.experiment = (char *)"ex-12";
+	r.instance = (char *)"lab/pg3";
+	cr_assert_eq(experiment_arm(rig.all, &r, &e, NULL), -EBUSY);
+	rig.limits.share_max_ppm = 0;
+	r.experiment = (char *)"ex-13";
+	r.instance = (char *)"prod/pg1";
+	cr_assert_eq(experiment_arm(rig.all, &r, &e, NULL), -EBUSY);
+}
+
+Test(experiment, says_how_long_an_instance_may_be_busy)
+{
+	struct arm_request r = rig_request("ex-1", "fake-count");
+	struct experiment *e = NULL;
+
+	r.duration_ms = 20000;
+	cr_assert_eq(experiments_busy_ms(rig.all, "lab/pg1"), 0);
+	cr_assert_eq(experiment_arm(rig.all, &r, &e, NULL), 0);
+	cr_expect_gt(experiments_busy_ms(rig.all, "lab/pg1"), 20000);
+	cr_expect_leq(experiments_busy_ms(rig.all, "lab/pg1"), 30001);
+	cr_expect_eq(experiments_busy_ms(rig.all, "lab/pg2"), 0);
+	cr_assert_eq(experiment_fire(e, NULL), 0);
+	cr_expect_leq(experiments_busy_ms(rig.all, "lab/pg1"), 20001);
+	fake.fail_revert = EIO;
+	fake.fail_times = 1;
+	experiment_revert(e, END_REQUESTED, NULL);
+	cr_expect_gt(experiments_busy_ms(rig.all, "lab/pg1"), 0);
+	cr_assert_eq(experiment_revert(e, END_REQUESTED, NULL), 0);
+	cr_expect_eq(experiments_busy_ms(rig.all, "lab/pg1"), 0);
+}
+
+static int too_late(const char *instance, uint64_t duration_ms, void *data, struct err **err)
+{
+	(void)data;
+	cr_expect_str_eq(instance, "lab/pg1");
+	cr_expect_eq(duration_ms, 10000);
+	return err_set(err, EBUSY, "its claim ends before");
+}
+
+Test(experiment, is_not_fired_beyond_its_claim)
+{
+	_cleanup_err_ struct err *err = NULL;
+	struct experiment *e;
+
+	rig_close();
+	rig.check_fire = too_late;
+	rig_open();
+	e = rig_arm("ex-1", "fake-count");
+	cr_assert_eq(experiment_fire(e, &err), -EBUSY);
+	cr_expect(strstr(err_text(err), "its claim ends before"), "%s", err_text(err));
+	cr_assert_eq(strchr(fake.calls, 'f'), NULL);
+}
+
 Test(experiment, a_failed_arm_is_refused)
 {
 	struct arm_request r = rig_request("ex-1", "fake-count");

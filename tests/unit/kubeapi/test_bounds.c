@@ -44,6 +44,34 @@ Test(bounds, of_a_namespace)
 	cr_expect(strstr(err_text(err), "soon"), "%s", err_text(err));
 }
 
+Test(bounds, share_of_a_cluster)
+{
+	static const struct {
+		const char *text;
+		int r;
+		uint32_t ppm;
+	} cases[] = {
+		{"50%", 0, 500000}, {"100%", 0, 900000}, {"0%", 0, 0}, {"12.5", 0, 125000}, {"95%", 0, 900000},
+		{"", -EPERM, 900000}, {"half", -EPERM, 900000}, {"-5%", -EPERM, 900000},
+	};
+
+	for (size_t i = 0; i < ELEMENTS(cases); i++) {
+		_cleanup_err_ struct err *err = NULL;
+		_cleanup_json_ cJSON *namespace = NULL;
+		const char *annotation = NULL;
+		uint32_t ppm = 900000;
+		char text[256];
+
+		snprintf(text, sizeof(text), "{\"metadata\": {\"name\": \"db\", \"annotations\": "
+			"{\"pgjolt.io/max-share\": \"%s\"}}}", cases[i].text);
+		namespace = parse(text);
+		cr_expect_eq(namespace_share(namespace, &ppm, &annotation, &err), cases[i].r, "%s", cases[i].text);
+		cr_expect_eq(ppm, cases[i].ppm, "%s", cases[i].text);
+		cr_expect_eq(annotation != NULL, ppm < 900000);
+		cr_expect(cases[i].r == 0 || strstr(err_text(err), "namespace db"), "%s", err_text(err));
+	}
+}
+
 Test(stop_switch, words)
 {
 	static const struct {
