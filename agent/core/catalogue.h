@@ -57,6 +57,11 @@ extern const struct fault_spec fault_mem_stress;
 extern const struct fault_spec fault_disk_stress;
 extern const struct fault_spec fault_disk_fill;
 
+/* In each fault's file the lists have these names. */
+#define CATALOGUE_LISTS                                                                         \
+	.params = params, .n_params = ELEMENTS(params), .examples = examples,                   \
+	.n_examples = ELEMENTS(examples)
+
 /* NULL-terminated, in the order that help prints them. */
 const struct fault_spec *const *catalogue_faults(void);
 /* -EINVAL with the nearest name for an unknown one. */

@@ -9,13 +9,13 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "core/cleanup.h"
 #include "core/clock.h"
 #include "core/json.h"
 #include "fault/clock_patch.h"
+#include "fault/probe_process.h"
 #include "hold/ptrace_hold.h"
 #include "kernel/proc.h"
 #include "kernel/vdso.h"
@@ -181,9 +181,7 @@ static int try_on_dummy(const struct vdso_image *own, const struct vdso_patch *p
 		r = err_errno(err, errno, "start a process to try it on");
 	} else {
 		r = try_patch(pid, fds[0], own, patch, token, err);
-		kill(pid, SIGKILL);
-		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-			;
+		probe_process_end(pid);
 	}
 	close(fds[0]);
 	close(fds[1]);

@@ -13,13 +13,6 @@
 
 static const struct stress_controller controller = {"cpu", "cpu.weight", "cpu.shares", false};
 
-static void state_free(struct stress *s)
-{
-	stress_done(s);
-	free(s);
-}
-DEFINE_CLEANUP(struct stress, state_free)
-
 static int probe(const struct node *node, struct support *ret, struct err **err)
 {
 	(void)node;
@@ -28,7 +21,7 @@ static int probe(const struct node *node, struct support *ret, struct err **err)
 
 static int arm(struct fault *f, struct undo *ret, struct err **err)
 {
-	_cleanup_(state_freep) struct stress *s = calloc(1, sizeof(*s));
+	_cleanup_(stress_freep) struct stress *s = calloc(1, sizeof(*s));
 	const struct load_cpu load = {.share_ppm = params_number(f->params, "load")};
 	const struct worker_job job = {
 		.count = params_number(f->params, "workers"),
@@ -52,13 +45,6 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	return 0;
 }
 
-static int fire(struct fault *f, struct err **err)
-{
-	(void)err;
-	stress_fire(f->state, f);
-	return 0;
-}
-
 static int observe(const struct fault *f, struct evidence *ret, struct err **err)
 {
 	const struct stress *s = f->state;
@@ -75,21 +61,7 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 	return 0;
 }
 
-static void release(struct fault *f)
-{
-	state_free(f->state);
-	f->state = NULL;
-	node_point(f->node, FAULT, "ended");
-}
-
 const struct fault_driver driver_cpu_stress = {
 	.spec = &fault_cpu_stress,
-	.probe = probe,
-	.arm = arm,
-	.fire = fire,
-	.observe = observe,
-	.release = release,
-	.revert = stress_revert,
-	.verify_clean = stress_verify,
-	.target_is_gone = group_target_is_gone,
+	STRESS_OPERATIONS,
 };

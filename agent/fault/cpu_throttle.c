@@ -159,10 +159,7 @@ static int fire(struct fault *f, struct err **err)
 	r = read_stat(x, &x->before, err);
 	if (r < 0)
 		return r == -ENOENT ? err_wrap(err, ESTALE, "the control group is gone") : r;
-	node_point(f->node, FAULT, "writing");
-	r = group_settings_apply(&x->settings, err);
-	node_point(f->node, FAULT, "written");
-	return r;
+	return group_settings_fire(&x->settings, f, err);
 }
 
 static int observe(const struct fault *f, struct evidence *ret, struct err **err)

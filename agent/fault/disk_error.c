@@ -16,12 +16,5 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 
 const struct fault_driver driver_disk_error = {
 	.spec = &fault_disk_error,
-	.probe = disk_fault_probe,
-	.arm = arm,
-	.fire = disk_fault_fire,
-	.observe = disk_fault_observe,
-	.release = disk_fault_release,
-	.revert = disk_fault_revert,
-	.verify_clean = disk_fault_verify_clean,
-	.target_is_gone = disk_fault_target_is_gone,
+	DISK_FAULT_OPERATIONS,
 };

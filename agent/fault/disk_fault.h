@@ -14,3 +14,9 @@ void disk_fault_release(struct fault *f);
 int disk_fault_revert(const struct undo *u, struct err **err);
 int disk_fault_verify_clean(const struct undo *u, struct err **err);
 bool disk_fault_target_is_gone(const struct fault *f);
+
+#define DISK_FAULT_OPERATIONS                                                                   \
+	.probe = disk_fault_probe, .arm = arm, .fire = disk_fault_fire,                         \
+	.observe = disk_fault_observe, .release = disk_fault_release,                           \
+	.revert = disk_fault_revert, .verify_clean = disk_fault_verify_clean,                   \
+	.target_is_gone = disk_fault_target_is_gone

@@ -29,12 +29,17 @@ struct disk {
 	char *source, *type;
 };
 
-static void disk_free(struct disk *x)
+static void disk_done(struct stress *s)
 {
-	stress_done(&x->stress);
+	struct disk *x = (struct disk *)s;
+
 	free(x->source);
 	free(x->type);
-	free(x);
+}
+
+static void disk_free(struct disk *x)
+{
+	stress_free(&x->stress);
 }
 DEFINE_CLEANUP(struct disk, disk_free)
 
@@ -108,6 +113,7 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 
 	if (!x)
 		return err_errno(err, ENOMEM, "arm " FAULT);
+	x->stress.done = disk_done;
 	read_params(x, f->params);
 	r = stress_groups(&x->stress, f->instance, &controller, &folders, err);
 	if (r >= 0)
@@ -123,15 +129,6 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	f->state = steal_ptr(x);
 	f->mechanism = "worker processes";
 	f->lifetime = LIFETIME_HELD;
-	return 0;
-}
-
-static int fire(struct fault *f, struct err **err)
-{
-	struct disk *x = f->state;
-
-	(void)err;
-	stress_fire(&x->stress, f);
 	return 0;
 }
 
@@ -162,21 +159,7 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 	return 0;
 }
 
-static void release(struct fault *f)
-{
-	disk_free(f->state);
-	f->state = NULL;
-	node_point(f->node, FAULT, "ended");
-}
-
 const struct fault_driver driver_disk_stress = {
 	.spec = &fault_disk_stress,
-	.probe = probe,
-	.arm = arm,
-	.fire = fire,
-	.observe = observe,
-	.release = release,
-	.revert = stress_revert,
-	.verify_clean = stress_verify,
-	.target_is_gone = group_target_is_gone,
+	STRESS_OPERATIONS,
 };

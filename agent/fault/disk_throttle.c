@@ -201,10 +201,7 @@ static int fire(struct fault *f, struct err **err)
 	r = read_done(x, x->before, err);
 	if (r < 0)
 		return r == -ENOENT ? err_wrap(err, ESTALE, "the control group is gone") : r;
-	node_point(f->node, FAULT, "writing");
-	r = group_settings_apply(&x->settings, err);
-	node_point(f->node, FAULT, "written");
-	return r;
+	return group_settings_fire(&x->settings, f, err);
 }
 
 /* Hits: operations of a limited kind that went through the limit. */

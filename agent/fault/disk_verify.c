@@ -3,15 +3,13 @@
 
 #include <bpf/bpf.h>
 #include <linux/capability.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "core/cleanup.h"
 #include "core/clock.h"
 #include "core/json.h"
+#include "fault/probe_process.h"
 #include "hold/file_gate.h"
 #include "hold/syscall_gate.h"
 #include "kernel/proc.h"
@@ -101,19 +99,6 @@ int disk_fault_verify_clean(const struct undo *u, struct err **err)
 	}
 }
 
-/* Something to try it on: it only waits, and ends with the thread that made it. */
-static pid_t dummy_start(void)
-{
-	pid_t parent = getpid(), pid = fork();
-
-	if (pid != 0)
-		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	while (getppid() == parent)
-		pause();
-	_exit(0);
-}
-
 static int try_syscall_gate(pid_t pid, struct err **err)
 {
 	_cleanup_(syscall_gate_freep) struct syscall_gate *gate = NULL;
@@ -137,16 +122,14 @@ static int try_syscall_gate(pid_t pid, struct err **err)
 int disk_fault_probe(const struct node *node, struct support *ret, struct err **err)
 {
 	_cleanup_err_ struct err *why = NULL, *why_file = NULL;
-	pid_t pid = dummy_start();
+	pid_t pid = probe_process_start();
 	int r, file;
 
 	(void)node;
 	if (pid < 0)
 		return err_errno(err, errno, "start a process to try ptrace on");
 	r = try_syscall_gate(pid, &why);
-	kill(pid, SIGKILL);
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	probe_process_end(pid);
 	file = file_gate_supported(&why_file);
 	ret->supported = r >= 0 || file >= 0;
 	if (ret->supported)

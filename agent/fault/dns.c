@@ -5,12 +5,10 @@
 #include <string.h>
 #include "core/cleanup.h"
 #include "core/json.h"
+#include "fault/detour_fault.h"
 #include "fault/dns_query.h"
-#include "fault/fault.h"
 #include "fault/net_filters.h"
-#include "fault/net_shape_detour.h"
 #include "fault/net_shape_record.h"
-#include "fault/net_target.h"
 
 #define FAULT "dns"
 #define LIMIT_BYTES (16ULL << 20)
@@ -39,11 +37,7 @@ static const char *const mode_words[DNS_MODE_MAX] = {
 _Static_assert(DNS_ANSWER_MAX <= FRAME_ANSWER_MAX, "the delay line's room for an answer");
 
 struct dns_state {
-	struct net_target target;
-	struct net_rules rules;
-	struct delay_shape shape;
-	uint32_t position;
-	struct detour *detour;
+	struct detour_fault base;
 	enum dns_mode mode;
 	char *const *names;		/* borrowed from the parameters */
 	size_t n_names;			/* 0: every query */
@@ -56,13 +50,7 @@ struct dns_state {
 
 static void state_free(struct dns_state *s)
 {
-	if (!s)
-		return;
-	detour_close(s->detour);
-	net_position_drop(s->position);
-	net_rules_done(&s->rules);
-	net_target_done(&s->target);
-	free(s);
+	detour_fault_free(&s->base);
 }
 DEFINE_CLEANUP(struct dns_state, state_free)
 
@@ -162,7 +150,7 @@ static enum frame_verdict judge(void *data, const uint8_t *frame, size_t length,
 static int state_from_params(const struct params *p, struct dns_state *s, struct err **err)
 {
 	s->mode = (enum dns_mode)params_number(p, "mode");
-	s->shape = (struct delay_shape){
+	s->base.shape = (struct delay_shape){
 		.delay_ns = params_number(p, "delay"),
 		.limit_bytes = LIMIT_BYTES,
 	};
@@ -176,68 +164,25 @@ static int state_from_params(const struct params *p, struct dns_state *s, struct
 		if (r < 0)
 			return r;
 	}
-	return net_rules_for_port(DNS_PORT, FAULT, &s->rules, err);
+	return net_rules_for_port(DNS_PORT, FAULT, &s->base.rules, err);
 }
 
 static int dns_arm(struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_(state_freep) struct dns_state *s = calloc(1, sizeof(*s));
-	struct delay_filter filter = {.judge = judge, .data = s};
-	enum net_hook hook = NET_HOOK_TCX;
+	const struct delay_filter filter = {.judge = judge, .data = s};
+	const struct detour_sides sides = {.out = true, .filter = &filter};
 	int r;
 
 	if (!s)
 		return err_errno(err, ENOMEM, "arm " FAULT);
-	s->target.netns_fd = -1;
-	r = net_target_open(f->instance, &s->target, err);
+	s->base.target.netns_fd = -1;
+	r = state_from_params(f->params, s, err);
 	if (r == 0)
-		r = net_hook_choose(f->node, &hook, err);
+		r = detour_fault_arm(&s->base, f, &sides, ret, err);
 	if (r == 0)
-		r = state_from_params(f->params, s, err);
-	if (r == 0)
-		r = detour_position_take(hook, &s->target, &s->position, err);
-	if (r < 0)
-		return r;
-	r = detour_open(&(struct detour_plan){
-		.node = f->node,
-		.fault = FAULT,
-		.experiment = f->experiment,
-		.hook = hook,
-		.netns_fd = s->target.netns_fd,
-		.links = s->target.links,
-		.n_links = s->target.n_links,
-		.out = true,
-		.position = s->position,
-		.rules = &s->rules,
-		.shape = &s->shape,
-		.filter = &filter,
-	}, &s->detour, err);
-	if (r == 0)
-		r = detour_record(f, &s->target, s->detour, &ret->record, err);
-	if (r < 0)
-		return r;
-	f->mechanism = detour_mechanism(hook);
-	f->lifetime = net_hook_lifetime(hook);
-	f->state = steal_ptr(s);
-	return 0;
-}
-
-static int dns_place(struct fault *f, struct undo *u, struct err **err)
-{
-	struct dns_state *s = f->state;
-
-	return net_attach_place(s->detour->takes, u->record, err);
-}
-
-static int dns_fire(struct fault *f, struct err **err)
-{
-	struct dns_state *s = f->state;
-
-	(void)err;
-	node_point(f->node, FAULT, "before-fire");
-	detour_fire(s->detour, f->deadline_boot_ns);
-	node_point(f->node, FAULT, "fired");
-	return 0;
+		f->state = steal_ptr(s);
+	return r;
 }
 
 static cJSON *names_json(const struct dns_state *s)
@@ -264,8 +209,8 @@ static int dns_observe(const struct fault *f, struct evidence *ret, struct err *
 	int r;
 
 	*ret = (struct evidence){0};
-	delay_line_counts(s->detour->line, &c);
-	r = detour_count(s->detour, 0, NET_OUT, &taken, err);
+	delay_line_counts(s->base.detour->line, &c);
+	r = detour_count(s->base.detour, 0, NET_OUT, &taken, err);
 	if (r < 0)
 		return r;
 	o = json_object();
@@ -284,24 +229,9 @@ static int dns_observe(const struct fault *f, struct evidence *ret, struct err *
 	return 0;
 }
 
-static void dns_release(struct fault *f)
-{
-	struct dns_state *s = f->state;
-
-	f->state = NULL;
-	node_point(f->node, FAULT, "before-release");
-	state_free(s);
-	node_point(f->node, FAULT, "released");
-}
-
 const struct fault_driver driver_dns = {
 	.spec = &fault_dns,
-	.probe = detour_probe,
 	.arm = dns_arm,
-	.place = dns_place,
-	.fire = dns_fire,
 	.observe = dns_observe,
-	.release = dns_release,
-	.revert = net_filters_revert,
-	.verify_clean = detour_verify_clean,
+	DETOUR_FAULT_OPERATIONS,
 };

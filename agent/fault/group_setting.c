@@ -192,6 +192,17 @@ int group_settings_apply(const struct group_settings *s, struct err **err)
 	return 0;
 }
 
+int group_settings_fire(const struct group_settings *s, const struct fault *f, struct err **err)
+{
+	const char *name = f->driver->spec->name;
+	int r;
+
+	node_point(f->node, name, "writing");
+	r = group_settings_apply(s, err);
+	node_point(f->node, name, "written");
+	return r;
+}
+
 cJSON *group_settings_record(const struct group_settings *s)
 {
 	cJSON *record = json_object(), *list = json_array();

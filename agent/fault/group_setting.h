@@ -40,6 +40,9 @@ int group_settings_add(struct group_settings *s, const char *file, const char *k
 /* Writes what is wanted. -EBUSY, with nothing changed, when somebody changed one since. */
 int group_settings_apply(const struct group_settings *s, struct err **err);
 
+/* The same as a fault's fire(): node_point() "writing", "written". */
+int group_settings_fire(const struct group_settings *s, const struct fault *f, struct err **err);
+
 /* {"folder", "inode", "settings": [{"file", "key", "absent", "before"}]}; caller deletes. */
 cJSON *group_settings_record(const struct group_settings *s);
 /* By the record: writes back, or looks whether all is as before. A group that is gone is success.

@@ -33,11 +33,14 @@ struct mem {
 	uint64_t kills_before;
 };
 
+static void mem_done(struct stress *s)
+{
+	closep(&((struct mem *)s)->fd);
+}
+
 static void mem_free(struct mem *x)
 {
-	stress_done(&x->stress);
-	closep(&x->fd);
-	free(x);
+	stress_free(&x->stress);
 }
 DEFINE_CLEANUP(struct mem, mem_free)
 
@@ -193,6 +196,7 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	if (!x)
 		return err_errno(err, ENOMEM, "arm " FAULT);
 	x->fd = -1;
+	x->stress.done = mem_done;
 	r = stress_groups(&x->stress, f->instance, &controller, &folders, err);
 	if (r >= 0)
 		r = how_much(x, f->params, err);
@@ -216,15 +220,6 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	f->state = steal_ptr(x);
 	f->mechanism = "worker process";
 	f->lifetime = LIFETIME_HELD;
-	return 0;
-}
-
-static int fire(struct fault *f, struct err **err)
-{
-	struct mem *x = f->state;
-
-	(void)err;
-	stress_fire(&x->stress, f);
 	return 0;
 }
 
@@ -254,21 +249,7 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 	return 0;
 }
 
-static void release(struct fault *f)
-{
-	mem_free(f->state);
-	f->state = NULL;
-	node_point(f->node, FAULT, "ended");
-}
-
 const struct fault_driver driver_mem_stress = {
 	.spec = &fault_mem_stress,
-	.probe = probe,
-	.arm = arm,
-	.fire = fire,
-	.observe = observe,
-	.release = release,
-	.revert = stress_revert,
-	.verify_clean = stress_verify,
-	.target_is_gone = group_target_is_gone,
+	STRESS_OPERATIONS,
 };

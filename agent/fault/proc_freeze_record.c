@@ -1,11 +1,9 @@
+#include "fault/probe_process.h"
 #include "fault/proc_freeze_record.h"
 
 #include <errno.h>
 #include <linux/capability.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 #include "core/cleanup.h"
@@ -195,19 +193,6 @@ int freeze_record_verify(const struct undo *u, struct err **err)
 	return frozen && is_ours(&record) ? err_set(err, EBUSY, "%s is still frozen", record.file) : 0;
 }
 
-/* Something to try it on: it only waits, and ends with the thread that made it. */
-static pid_t dummy_start(void)
-{
-	pid_t parent = getpid(), pid = fork();
-
-	if (pid != 0)
-		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	while (getppid() == parent)
-		pause();
-	_exit(0);
-}
-
 static int try_ptrace(pid_t pid, struct err **err)
 {
 	_cleanup_(ptrace_hold_freep) struct ptrace_hold *hold = NULL;
@@ -234,13 +219,11 @@ int freeze_probe(const struct node *node, struct support *ret, struct err **err)
 	int r;
 
 	(void)node;
-	pid = dummy_start();
+	pid = probe_process_start();
 	if (pid < 0)
 		return err_errno(err, errno, "start a process to try ptrace on");
 	r = try_ptrace(pid, &why);
-	kill(pid, SIGKILL);
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	probe_process_end(pid);
 	if (r >= 0 && !proc_has_capability(CAP_SYS_PTRACE))
 		r = err_set(&why, EPERM, "CAP_SYS_PTRACE is missing");
 	ret->supported = r >= 0;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,11 +13,15 @@
 #include "fault/proc_choice.h"
 #include "kernel/cgroup.h"
 
-void stress_done(struct stress *s)
+void stress_free(struct stress *s)
 {
+	if (!s)
+		return;
+	if (s->done)
+		s->done(s);
 	workers_freep(&s->workers);
-	s->workers = NULL;
 	group_target_done(&s->group);
+	free(s);
 }
 
 static bool is_there(const char *folder)
@@ -86,11 +91,22 @@ int stress_start(struct stress *s, const struct fault *f, const struct worker_jo
 	return 0;
 }
 
-void stress_fire(struct stress *s, const struct fault *f)
+int stress_fire(struct fault *f, struct err **err)
 {
+	struct stress *s = f->state;
+
+	(void)err;
 	node_point(f->node, f->driver->spec->name, "before-fire");
 	s->fired_ns = now_ns();
 	workers_go(s->workers);
+	return 0;
+}
+
+void stress_release(struct fault *f)
+{
+	stress_free(f->state);
+	f->state = NULL;
+	node_point(f->node, f->driver->spec->name, "ended");
 }
 
 static void do_nothing(struct worker_page *page, size_t index, const void *argument)

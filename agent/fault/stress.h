@@ -6,12 +6,16 @@
 #include "fault/group_target.h"
 #include "hold/worker.h"
 
+/* What a driver's state begins with. */
 struct stress {
+	void (*done)(struct stress *s);	/* of what the state has besides; NULL: nothing */
 	struct group_target group;	/* that of the controller; path NULL where there is none */
 	struct workers *workers;
 	uint64_t fired_ns;		/* 0: not yet */
 };
-void stress_done(struct stress *s);
+/* With the whole state, which calloc() made. Takes NULL. */
+void stress_free(struct stress *s);
+DEFINE_CLEANUP(struct stress, stress_free)
 
 struct stress_controller {
 	const char *name, *v2_file, *v1_file;
@@ -25,8 +29,9 @@ int stress_groups(struct stress *s, const struct instance_info *i, const struct 
 /* Forks the workers into the groups; the record names them. node_point() "forking", "forked". */
 int stress_start(struct stress *s, const struct fault *f, const struct worker_job *job, char **folders,
 	struct undo *ret, struct err **err);
-/* node_point() "before-fire". */
-void stress_fire(struct stress *s, const struct fault *f);
+/* fault_driver.fire() and release(); node_point() "before-fire", "ended". */
+int stress_fire(struct fault *f, struct err **err);
+void stress_release(struct fault *f);
 /* Can a worker be forked, and does it end with the thread that forked it? */
 int stress_probe(struct support *ret, struct err **err);
 
@@ -41,3 +46,8 @@ void stress_observe(const struct stress *s, struct stress_sum *ret, cJSON *detai
 
 int stress_revert(const struct undo *u, struct err **err);
 int stress_verify(const struct undo *u, struct err **err);
+
+#define STRESS_OPERATIONS                                                                       \
+	.probe = probe, .arm = arm, .fire = stress_fire, .observe = observe,                    \
+	.release = stress_release, .revert = stress_revert, .verify_clean = stress_verify,      \
+	.target_is_gone = group_target_is_gone

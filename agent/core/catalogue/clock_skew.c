@@ -102,9 +102,6 @@ const struct fault_spec fault_clock_skew = {
 		"some hundred bytes of code that then does nothing but read the right time. A "
 		"process stopped for patching runs on at once.",
 	.lifetime = LIFETIME_EXPIRING,
-	.params = params,
-	.n_params = ELEMENTS(params),
-	.examples = examples,
-	.n_examples = ELEMENTS(examples),
+	CATALOGUE_LISTS,
 	.check = check,
 };

@@ -56,9 +56,6 @@ const struct fault_spec fault_conn_reset = {
 	.leaves =
 		"Nothing. A connection that was reset stays reset; the repeating ends with the agent.",
 	.lifetime = LIFETIME_HELD,
-	.params = params,
-	.n_params = ELEMENTS(params),
-	.examples = examples,
-	.n_examples = ELEMENTS(examples),
+	CATALOGUE_LISTS,
 	.peers_param = "peers",
 };

@@ -33,8 +33,5 @@ const struct fault_spec fault_cpu_stress = {
 	.leaves =
 		"Nothing: the kernel kills the workers when the agent dies.",
 	.lifetime = LIFETIME_HELD,
-	.params = params,
-	.n_params = ELEMENTS(params),
-	.examples = examples,
-	.n_examples = ELEMENTS(examples),
+	CATALOGUE_LISTS,
 };

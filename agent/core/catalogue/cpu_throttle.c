@@ -33,8 +33,5 @@ const struct fault_spec fault_cpu_throttle = {
 		"The quota stays until an agent starts again and writes back what its journal names, "
 		"or \"pgjolt-agent revert-all\" does.",
 	.lifetime = LIFETIME_JOURNALED,
-	.params = params,
-	.n_params = ELEMENTS(params),
-	.examples = examples,
-	.n_examples = ELEMENTS(examples),
+	CATALOGUE_LISTS,
 };

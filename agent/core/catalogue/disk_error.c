@@ -52,21 +52,12 @@ const struct fault_spec fault_disk_error = {
 		"which stops it for the agent, its tracer (PTRACE_SEIZE, without system call "
 		"stops), on its way out; the agent writes the error into the return register and "
 		"drops the signal. Both are inert after the deadline.",
-	.needs =
-		"File gate: Linux 6.14 with CONFIG_FANOTIFY_ACCESS_PERMISSIONS, a file system "
-		"that has it (ext4, XFS, Btrfs; not overlayfs or tmpfs), CAP_SYS_ADMIN, and a "
-		"mount namespace that is the instance's own. Syscall gate: Linux 5.14 with "
-		"CONFIG_FTRACE_SYSCALLS and BTF, x86-64, CAP_BPF, CAP_PERFMON and "
-		"CAP_SYS_PTRACE; nobody else (a debugger, strace, proc-freeze) may trace the "
-		"processes.",
+	.needs = DISK_NEEDS,
 	.leaves =
 		"Nothing. When the agent dies, killed with SIGKILL included, the kernel lets "
 		"every call through at once. An agent that is itself stopped (SIGSTOP, a frozen "
 		"cgroup) lets nothing go until it runs or dies.",
 	.lifetime = LIFETIME_HELD,
-	.params = params,
-	.n_params = ELEMENTS(params),
-	.examples = examples,
-	.n_examples = ELEMENTS(examples),
+	CATALOGUE_LISTS,
 	.check = check,
 };

@@ -50,9 +50,6 @@ const struct fault_spec fault_disk_fill = {
 		"Nothing: a file without a name is gone with its last descriptor, so the kernel gives "
 		"the space back when the agent dies.",
 	.lifetime = LIFETIME_HELD,
-	.params = params,
-	.n_params = ELEMENTS(params),
-	.examples = examples,
-	.n_examples = ELEMENTS(examples),
+	CATALOGUE_LISTS,
 	.check = check,
 };

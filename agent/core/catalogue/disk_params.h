@@ -45,3 +45,11 @@ int disk_params_check(const struct params *p, struct err **err);
 			"by the syscall gate. file, syscall: that gate alone; file knows read, " \
 			"write and open, and of files only those opened after firing; syscall " \
 			"cannot fail an open."}
+
+#define DISK_NEEDS                                                                              \
+	"File gate: Linux 6.14 with CONFIG_FANOTIFY_ACCESS_PERMISSIONS, a file system "         \
+	"that has it (ext4, XFS, Btrfs; not overlayfs or tmpfs), CAP_SYS_ADMIN, and a "         \
+	"mount namespace that is the instance's own. Syscall gate: Linux 5.14 with "            \
+	"CONFIG_FTRACE_SYSCALLS and BTF, x86-64, CAP_BPF, CAP_PERFMON and "                     \
+	"CAP_SYS_PTRACE; nobody else (a debugger, strace, proc-freeze) may trace the "          \
+	"processes."

@@ -59,9 +59,6 @@ const struct fault_spec fault_disk_stress = {
 		"Nothing: the kernel kills the workers when the agent dies, and the file goes with "
 		"them.",
 	.lifetime = LIFETIME_HELD,
-	.params = params,
-	.n_params = ELEMENTS(params),
-	.examples = examples,
-	.n_examples = ELEMENTS(examples),
+	CATALOGUE_LISTS,
 	.check = check,
 };

@@ -54,9 +54,6 @@ const struct fault_spec fault_mem_stress = {
 		"Nothing: the kernel kills the worker when the agent dies, and its memory is free. What "
 		"the kernel has killed for lack of memory stays so.",
 	.lifetime = LIFETIME_HELD,
-	.params = params,
-	.n_params = ELEMENTS(params),
-	.examples = examples,
-	.n_examples = ELEMENTS(examples),
+	CATALOGUE_LISTS,
 	.check = check,
 };

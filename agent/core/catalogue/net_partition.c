@@ -81,10 +81,7 @@ const struct fault_spec fault_net_partition = {
 		"by its next start or pgjolt-agent revert-all from the journal; filters and qdiscs of others "
 		"are not touched.",
 	.lifetime = LIFETIME_HELD,
-	.params = params,
-	.n_params = ELEMENTS(params),
-	.examples = examples,
-	.n_examples = ELEMENTS(examples),
+	CATALOGUE_LISTS,
 	.check = net_params_check,
 	.peers_param = "peers",
 };

@@ -96,10 +96,7 @@ const struct fault_spec fault_proc_freeze = {
 		"lets all processes run at once. cgroup: the cgroup stays frozen until an agent "
 		"starts again and reverts what its journal names, or \"pgjolt-agent revert-all\" does.",
 	.lifetime = LIFETIME_HELD,
-	.params = params,
-	.n_params = ELEMENTS(params),
-	.examples = examples,
-	.n_examples = ELEMENTS(examples),
+	CATALOGUE_LISTS,
 	.check = check,
 	.peers_param = "client",
 };

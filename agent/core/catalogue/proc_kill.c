@@ -98,10 +98,7 @@ const struct fault_spec fault_proc_kill = {
 		"it is PostgreSQL, its manager or its container runtime that starts it again. A "
 		"killed agent only stops repeating.",
 	.lifetime = LIFETIME_HELD,
-	.params = params,
-	.n_params = ELEMENTS(params),
-	.examples = examples,
-	.n_examples = ELEMENTS(examples),
+	CATALOGUE_LISTS,
 	.check = check,
 	.peers_param = "client",
 };

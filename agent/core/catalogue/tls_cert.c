@@ -123,9 +123,6 @@ const struct fault_spec fault_tls_cert = {
 		"nobody else sees it. "
 		"The journal has no certificate and no key.",
 	.lifetime = LIFETIME_JOURNALED,
-	.params = params,
-	.n_params = ELEMENTS(params),
-	.examples = examples,
-	.n_examples = ELEMENTS(examples),
+	CATALOGUE_LISTS,
 	.check = check,
 };

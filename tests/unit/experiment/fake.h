@@ -262,7 +262,7 @@ static inline bool rig_has(const char *name)
 
 static inline void rig_put(const char *name, const char *text)
 {
-	char path[512];
+	char path[1024];
 	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/%s", rig.folder, name);
