@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include "core/cleanup.h"
 
+#define PROC_FD_MAX 32
+
 /* The folder of dir_fd/name, open, and the last part of name. */
 static int open_folder(int dir_fd, const char *name, int *ret_fd, const char **ret_last,
 	struct err **err)
@@ -158,21 +160,27 @@ static int read_all(int fd, size_t max, char **ret, size_t *ret_length)
 int file_read(int dir_fd, const char *name, size_t max, char **ret, size_t *ret_length,
 	struct err **err)
 {
-	_cleanup_close_ int fd = -1;
+	_cleanup_close_ int found = -1, fd = -1;
+	char link[PROC_FD_MAX];
 	struct stat st;
 	size_t length = 0;
 	int r;
 
 	if (max >= SIZE_MAX - 2)
 		return err_set(err, -EINVAL, "read %s: no bound", name);
-	fd = openat(dir_fd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	if (fd < 0)
+	/* To open a device can do something; a FIFO is waited for. */
+	found = openat(dir_fd, name, O_PATH | O_CLOEXEC);
+	if (found < 0)
 		return err_errno(err, errno, "open %s", name);
-	if (fstat(fd, &st) < 0)
+	if (fstat(found, &st) < 0)
 		return err_errno(err, errno, "stat %s", name);
 	if (!S_ISREG(st.st_mode))
 		return err_set(err, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL,
 			"%s is no regular file", name);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", found);
+	fd = open(link, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(err, errno, "open %s", name);
 	r = read_all(fd, max, ret, &length);
 	if (r == -EFBIG)
 		return err_set(err, r, "%s is longer than %zu bytes", name, max);

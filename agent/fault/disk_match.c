@@ -6,11 +6,9 @@
 #include <fnmatch.h>
 #include <limits.h>
 #include <linux/magic.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -18,9 +16,11 @@
 #include "core/clock.h"
 #include "core/json.h"
 #include "instance/process_kind.h"
+#include "kernel/root.h"
 
 #define OPEN_FLAGS    (O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
 #define ANCESTORS_MAX 16
+#define LINKS_MAX     1024
 #define TREE_KNOWN_NS NS_PER_S
 /* A title changes with each statement. */
 #define TITLE_KNOWN_NS (5 * NS_PER_MS)
@@ -100,44 +100,41 @@ static int area_add(struct disk_areas *a, enum disk_class class, const char *nam
 	return 0;
 }
 
-/* A directory of PGDATA, through a symbolic link as the postmaster sees it. */
-static int open_below(int root_fd, int pgdata_fd, const char *name)
+/* A directory of PGDATA, through whatever links, but never out of the process's root. */
+static int open_below(pid_t pid, const char *pgdata, const char *name, int *ret_fd, struct err **err)
 {
-	struct open_how how = {.flags = OPEN_FLAGS, .resolve = RESOLVE_IN_ROOT};
-	char target[PATH_MAX];
-	ssize_t n = readlinkat(pgdata_fd, name, target, sizeof(target) - 1);
-	int fd;
+	char path[PATH_MAX];
 
-	if (n < 0)
-		return openat(pgdata_fd, name, OPEN_FLAGS | O_NOFOLLOW);
-	target[n] = '\0';
-	if (target[0] != '/')
-		return openat(pgdata_fd, name, OPEN_FLAGS);
-	fd = (int)syscall(SYS_openat2, root_fd, target, &how, sizeof(how));
-	return fd;
+	if (snprintf(path, sizeof(path), "%s/%s", pgdata, name) >= (int)sizeof(path))
+		return err_errno(err, ENAMETOOLONG, "open %s", name);
+	return root_open(pid, path, OPEN_FLAGS, ret_fd, err);
 }
 
-static int tablespaces_open(struct disk_areas *a, int root_fd, int pgdata_fd, struct err **err)
+static int tablespaces_open(struct disk_areas *a, pid_t pid, const char *pgdata, struct err **err)
 {
-	int list_fd = openat(pgdata_fd, "pg_tblspc", OPEN_FLAGS | O_NOFOLLOW);
-	_cleanup_(closedirp) DIR *dir = list_fd < 0 ? NULL : fdopendir(list_fd);
+	_cleanup_(closedirp) DIR *dir = NULL;
 	const struct dirent *e;
-	int r;
+	unsigned looked_at = 0;
+	int fd, r;
 
-	if (!dir) {
-		closep(&list_fd);
+	if (open_below(pid, pgdata, "pg_tblspc", &fd, NULL) < 0)
 		return 0;
+	dir = fdopendir(fd);
+	if (!dir) {
+		closep(&fd);
+		return err_errno(err, ENOMEM, "list tablespaces");
 	}
 	while ((e = readdir(dir))) {
 		char name[sizeof(e->d_name) + 16];
-		int fd;
 
 		if (e->d_name[0] < '0' || e->d_name[0] > '9')
 			continue;
+		if (++looked_at > LINKS_MAX)
+			return err_set(err, E2BIG, "more than %d entries in pg_tblspc", LINKS_MAX);
 		snprintf(name, sizeof(name), "pg_tblspc/%s", e->d_name);
-		fd = open_below(root_fd, pgdata_fd, name);
-		if (fd < 0)
-			continue;	/* a dangling link is no place where files are */
+		/* A dangling link is no place where files are. */
+		if (open_below(pid, pgdata, name, &fd, NULL) < 0)
+			continue;
 		r = area_add(a, DISK_TABLESPACE, name, fd, err);
 		if (r < 0)
 			return r;
@@ -147,27 +144,25 @@ static int tablespaces_open(struct disk_areas *a, int root_fd, int pgdata_fd, st
 
 static int areas_fill(struct disk_areas *a, pid_t pid, struct err **err)
 {
-	_cleanup_close_ int root_fd = -1, pgdata_fd = -1;
+	_cleanup_free_ char *pgdata = NULL;
 	char path[64];
 	int fd, r;
 
-	snprintf(path, sizeof(path), "/proc/%d/root", pid);
-	root_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	snprintf(path, sizeof(path), "/proc/%d/cwd", pid);
-	pgdata_fd = open(path, OPEN_FLAGS);
-	if (root_fd < 0 || pgdata_fd < 0)
-		return err_errno(err, errno, "open the data directory of process %d", pid);
-	fd = fcntl(pgdata_fd, F_DUPFD_CLOEXEC, 3);
+	fd = open(path, OPEN_FLAGS);
 	if (fd < 0)
 		return err_errno(err, errno, "open the data directory of process %d", pid);
-	r = area_add(a, DISK_DATA, "", fd, err);
-	if (r < 0)
+	r = root_path_of(pid, fd, &pgdata, err);
+	if (r < 0) {
+		closep(&fd);
 		return r;
-	fd = open_below(root_fd, pgdata_fd, "pg_wal");
-	if (fd < 0)
-		return err_errno(err, errno, "open pg_wal of process %d", pid);
-	r = area_add(a, DISK_WAL, "pg_wal", fd, err);
-	return r < 0 ? r : tablespaces_open(a, root_fd, pgdata_fd, err);
+	}
+	r = area_add(a, DISK_DATA, "", fd, err);
+	if (r >= 0)
+		r = open_below(pid, pgdata, "pg_wal", &fd, err);
+	if (r >= 0)
+		r = area_add(a, DISK_WAL, "pg_wal", fd, err);
+	return r < 0 ? r : tablespaces_open(a, pid, pgdata, err);
 }
 
 int disk_areas_open(const struct proc_id *postmaster, struct disk_areas *ret, struct err **err)

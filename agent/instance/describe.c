@@ -3,13 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include "core/cleanup.h"
 #include "instance/instance.h"
@@ -19,6 +17,7 @@
 #include "kernel/cgroup.h"
 #include "kernel/link.h"
 #include "kernel/netns.h"
+#include "kernel/root.h"
 
 #define VERSION_MAX 64
 
@@ -136,27 +135,16 @@ static char *seen_from(const char *root, const char *path)
 }
 
 /* pg_wal, its links followed inside the process's root. */
-static char *resolve_wal(pid_t pid, const char *root, const char *pgdata)
+static char *resolve_wal(pid_t pid, const char *pgdata)
 {
-	struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
-	char link[64], target[PATH_MAX], path[PATH_MAX];
-	_cleanup_close_ int root_fd = -1, fd = -1;
-	ssize_t n;
+	_cleanup_close_ int fd = -1;
+	char path[PATH_MAX], *found;
 
 	if (snprintf(path, sizeof(path), "%s/pg_wal", pgdata) >= (int)sizeof(path))
 		return NULL;
-	snprintf(link, sizeof(link), "/proc/%d/root", pid);
-	root_fd = open(link, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (root_fd >= 0)
-		fd = (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
-	if (fd < 0)
+	if (root_open(pid, path, O_PATH | O_DIRECTORY, &fd, NULL) < 0 || root_path_of(pid, fd, &found, NULL) < 0)
 		return strdup(path);
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, target, sizeof(target) - 1);
-	if (n <= 0)
-		return strdup(path);
-	target[n] = '\0';
-	return seen_from(root, target);
+	return found;
 }
 
 static int fill_paths(struct instance_info *i, struct err **err)
@@ -171,7 +159,7 @@ static int fill_paths(struct instance_info *i, struct err **err)
 	if (r < 0)
 		return r;
 	i->pgdata = seen_from(root, cwd);
-	i->waldir = i->pgdata ? resolve_wal(i->pid, root, i->pgdata) : NULL;
+	i->waldir = i->pgdata ? resolve_wal(i->pid, i->pgdata) : NULL;
 	if (!i->pgdata || !i->waldir)
 		return err_errno(err, ENOMEM, "name the data directory");
 	printable(i->pgdata);

@@ -10,7 +10,7 @@ from benchlib import (BUILD, HERE, Table, median, ms, program, quantile, ratio_o
 
 os.environ.setdefault("PGJOLT_BUILD", BUILD)
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "system"))
-from lib_agent import Agent             # noqa: E402
+from harness.agent import Agent         # noqa: E402
 from lib_postgres import Server, children    # noqa: E402
 
 SELDOM = "0.0001%"      # open, and idle: practically nothing is hit
@@ -126,7 +126,7 @@ def idle(short):
     try:
         server.start()
         server.pgbench("-i", "-q", "-s", "5")
-        agent = Agent()
+        agent = Agent.alone()
         name = agent.instance_of(server.postmaster)["name"]
 
         @contextlib.contextmanager

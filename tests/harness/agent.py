@@ -5,6 +5,8 @@
         agent.fire(experiment)
         agent.revert(experiment)
 
+Agent.alone() makes its folder itself and starts; remove() ends both.
+
 request() gives (status, document); call() gives the document and raises AgentError otherwise.
 """
 import contextlib
@@ -95,6 +97,26 @@ class Agent:
         self.log = os.path.join(folder, "agent.log")
         self.process = None
 
+    @classmethod
+    def alone(cls, *options, binary=BINARY):
+        """With a folder of its own, running."""
+        agent = cls(tempfile.mkdtemp(prefix=f"pj-agent{os.getpid()}-"), "--node-name", "testnode", *options,
+                    binary=binary)
+        try:
+            return agent.start()
+        except BaseException:
+            agent.remove()
+            raise
+
+    def remove(self):
+        """Ends it, gently if it can be, and removes its folder."""
+        if self.process and self.process.poll() is None:
+            try:
+                self.stop(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def __enter__(self):
         return self.start()
 
@@ -125,9 +147,9 @@ class Agent:
                 raise RuntimeError(f"agent left with {code}: {self.tail()}")
         return self
 
-    def tail(self):
+    def tail(self, length=2000):
         with open(self.log, errors="replace") as f:
-            return f.read()[-2000:]
+            return f.read()[-length:]
 
     def kill(self):
         if self.process and self.process.returncode is None:
@@ -162,17 +184,22 @@ class Agent:
             raise AgentError(status, document if isinstance(document, dict) else None)
         return document
 
-    def arm(self, fault, instance, duration_ms=30000, lease_ms=30000, **params):
-        """The new experiment's id. Parameters: "-" in a name is written "_"."""
+    def arm(self, fault, instance, params=None, duration_ms=60000, lease_ms=60000, **named):
+        """The new experiment's id. Parameters as they are, or by name: "-" is written "_" there."""
         experiment = f"ex-{uuid.uuid4().hex[:8]}"
         self.call("POST", "/v1/experiments", {
             "experiment": experiment, "run": "run-test", "fault": fault, "instance": instance,
-            "params": {name.replace("_", "-"): value for name, value in params.items()},
+            "params": (params or {}) | {name.replace("_", "-"): value for name, value in named.items()},
             "duration_ms": duration_ms, "lease_ms": lease_ms})
         return experiment
 
     def fire(self, experiment):
         return self.call("POST", f"/v1/experiments/{experiment}/fire")
+
+    def inject(self, fault, instance, params=None, **named):
+        experiment = self.arm(fault, instance, params, **named)
+        self.fire(experiment)
+        return experiment
 
     def renew(self, experiment, lease_ms):
         return self.call("POST", f"/v1/experiments/{experiment}/renew", {"lease_ms": lease_ms})
@@ -185,6 +212,13 @@ class Agent:
 
     def experiments(self):
         return self.call("GET", "/v1/experiments")["experiments"]
+
+    def instances(self):
+        return self.call("GET", "/v1/instances")["instances"]
+
+    def instance_of(self, pid):
+        """The one whose postmaster that is, or None."""
+        return next((i for i in self.instances() if i["pid"] == pid), None)
 
     def node(self):
         return self.call("GET", "/v1/node")

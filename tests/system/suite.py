@@ -10,6 +10,9 @@ import os
 import sys
 import traceback
 
+# For whoever runs on it: tests/harness.
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
 
 def run_one(test, world):
     try:
@@ -40,7 +43,7 @@ def main(names, world_class, needs=None):
         failed = [name for name, test in tests.items()
                   if (not sys.argv[1:] or name in sys.argv[1:]) and not run_one(test, world)]
         if failed:
-            print(world.agent.log()[-8000:])
+            print(world.agent.tail(8000))
     finally:
         world.remove()
     sys.exit(1 if failed else 0)

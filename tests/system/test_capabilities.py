@@ -9,7 +9,10 @@ import sys
 import tempfile
 import unittest
 
-AGENT = os.path.join(os.environ.get("PGJOLT_BUILD", "build/release"), "agent/pgjolt-agent")
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from harness.agent import BINARY, Agent  # noqa: E402
+from lib_postgres import Server  # noqa: E402
+
 # As manifests/base/agent.yaml.
 GIVEN = ["bpf", "chown", "dac_override", "dac_read_search", "fowner", "kill", "net_admin", "perfmon", "sys_admin", "sys_chroot",
          "sys_nice", "sys_ptrace"]
@@ -28,7 +31,7 @@ TUN = ["net-shape", "dns"]
 def run(capabilities, before="", verb=("probe", "--json")):
     words = ",".join(["-all", *(f"+{c}" for c in capabilities)])
     return subprocess.run(["unshare", "--mount", "sh", "-c", f"{before} exec \"$@\"", "sh", "setpriv", "--bounding-set", words,
-                           "--inh-caps", "-all", "--", AGENT, *verb], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                           "--inh-caps", "-all", "--", BINARY, *verb], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           timeout=120, check=False)
 
 
@@ -55,7 +58,7 @@ class Less(unittest.TestCase):
                 self.assertTrue(s["reason"], s)
 
     def test_given_is_enough(self):
-        everything = {s["fault"] for s in json.loads(subprocess.run([AGENT, "probe", "--json"], stdout=subprocess.PIPE, check=True,
+        everything = {s["fault"] for s in json.loads(subprocess.run([BINARY, "probe", "--json"], stdout=subprocess.PIPE, check=True,
                                                                     timeout=120).stdout) if not s["supported"]}
         self.assertEqual(self.all, everything)
 
@@ -88,22 +91,17 @@ class Less(unittest.TestCase):
             self.assertIn("Permission denied", answers[fault]["reason"])
 
     def test_an_instance_is_found_without_sys_admin(self):
-        sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-        from lib_agent import BINARY, Agent     # pylint: disable=import-outside-toplevel
-        import lib_agent                        # pylint: disable=import-outside-toplevel
-        from lib_postgres import Server         # pylint: disable=import-outside-toplevel
         folder = tempfile.mkdtemp(prefix="pj-caps-")
         self.addCleanup(shutil.rmtree, folder)
-        lib_agent.BINARY = os.path.join(folder, "agent")
-        self.addCleanup(setattr, lib_agent, "BINARY", BINARY)
+        binary = os.path.join(folder, "agent")
         words = ",".join(["-all", *(f"+{c}" for c in GIVEN if c != "sys_admin")])
-        with open(lib_agent.BINARY, "w", encoding="ascii") as f:
+        with open(binary, "w", encoding="ascii") as f:
             f.write(f'#!/bin/sh\nexec setpriv --bounding-set {words} --inh-caps -all -- {BINARY} "$@"\n')
-        os.chmod(lib_agent.BINARY, 0o755)
+        os.chmod(binary, 0o755)
         server = Server("pgcaps", 55491)
         self.addCleanup(server.remove)
         server.start()
-        agent = Agent()
+        agent = Agent.alone(binary=binary)
         self.addCleanup(agent.remove)
         found = agent.instance_of(server.postmaster)
         self.assertEqual((found["pgdata"], found["addresses"]), (server.data, []))

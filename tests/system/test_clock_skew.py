@@ -7,14 +7,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-import suite  # noqa: E402
-from harness.vdso import is_pristine, vdso  # noqa: E402
-from lib_agent import Agent, Refused  # noqa: E402
-from lib_postgres import (  # noqa: E402
+import suite
+from harness.agent import Agent, AgentError
+from harness.vdso import is_pristine, vdso
+from lib_postgres import (
     Server, Session, bin_dir, cgroup_root, children, title, wait_for)
 
 CLOCK = "select extract(epoch from clock_timestamp())"
@@ -67,7 +65,7 @@ class World:
                                       cluster=f"pjclockplain{os.getpid()}"))
         self.server.start()
         self.plain.start()
-        self.agent = self.keep(Agent())
+        self.agent = self.keep(Agent.alone())
         self.find_names()
 
     def find_names(self):
@@ -171,7 +169,7 @@ def expect_pristine(world):
 def expect_clean(world, experiment):
     info = world.agent.get(experiment)
     assert info["state"] == "clean" and info["verified_clean"], info
-    assert world.agent.journal() == [], world.agent.journal()
+    assert world.agent.entries() == [], world.agent.entries()
     expect_pristine(world)
 
 
@@ -275,7 +273,7 @@ def test_deadline_with_no_agent(world):
             world.agent.start()
         else:
             world.agent.process.send_signal(signal.SIGCONT)
-        wait_for("the journal is empty", lambda: world.agent.journal() == [], 5)
+        wait_for("the journal is empty", lambda: world.agent.entries() == [], 5)
         expect_pristine(world)
         near(off(session), 0)
         session.close()
@@ -291,7 +289,7 @@ def test_agent_killed_and_started_again(world):
     world.agent.start()
     near(off(session), 0)
     near(off(late), 0)
-    assert world.agent.journal() == []
+    assert world.agent.entries() == []
     expect_pristine(world)
     session.close()
     late.close()
@@ -326,7 +324,7 @@ def test_cycles_under_load(world):
         log = f.read()
     assert "terminated by signal" not in log, log[-2000:]
     expect_pristine(world)
-    assert world.agent.journal() == []
+    assert world.agent.entries() == []
     print(f"  {CYCLES} cycles: longest stop {longest} ms, {tries} tries in all")
 
 
@@ -409,13 +407,13 @@ def etcd_health(world):
 
 
 def refused(world, status, words, instance, params):
-    before = world.agent.journal()
+    before = world.agent.entries()
     try:
         world.agent.arm("clock-skew", instance, params)
-    except Refused as e:
+    except AgentError as e:
         text = str(e)
         assert e.status == status and all(w in text for w in words), text
-        assert world.agent.journal() == before
+        assert world.agent.entries() == before
         return
     raise AssertionError(f"not refused: {params}")
 
@@ -451,7 +449,7 @@ def test_a_debugger(world):
     assert libc.ptrace(seize, victim, None, None) == 0
     try:
         world.agent.revert(experiment)
-    except Refused as e:
+    except AgentError as e:
         assert "traced by process" in str(e), e
     near(off(session), 0)               # the skew is over, though its code is still there
     assert not is_pristine(victim)
@@ -515,11 +513,11 @@ def test_the_target_ends_while_armed(world):
     try:
         info = world.agent.fire(experiment)
         assert info["state"] != "active", info
-    except Refused as e:
+    except AgentError as e:
         assert e.status in (409, 410), e
     wait_for("the experiment is over",
              lambda: world.agent.get(experiment)["state"] in ("clean", "refused"))
-    assert world.agent.journal() == []
+    assert world.agent.entries() == []
     near(off_anew(world.server), 0)
     expect_pristine(world)
 
@@ -530,7 +528,7 @@ def test_the_target_ends_while_skewed(world):
     wait_for("the experiment ends by itself",
              lambda: world.agent.get(experiment)["state"] == "clean")
     assert world.agent.get(experiment)["end_reason"] == "target-gone", world.agent.get(experiment)
-    assert world.agent.journal() == []
+    assert world.agent.entries() == []
     world.server.start()
     near(off_anew(world.server), 0)
 

@@ -4,10 +4,9 @@ import socket
 import subprocess
 import tempfile
 import threading
-import time
 
 import suite
-from lib_agent import Agent, Refused
+from harness.agent import Agent, AgentError
 from lib_postgres import Server, Session, bin_dir, cgroup_root, wait_for
 
 PORT, PLAIN_PORT, STORE_PORT = 55441, 55442, 2379
@@ -47,7 +46,7 @@ class World:
         self.things = []
         self.server = self.keep(Server("pga", PORT)).start()
         self.other = self.keep(Server("pgb", PLAIN_PORT, cluster="pjother")).start()
-        self.agent = self.keep(Agent())
+        self.agent = self.keep(Agent.alone())
         self.name = self.agent.instance_of(self.server.postmaster)["name"]
 
     def keep(self, thing):
@@ -81,7 +80,7 @@ class World:
         self.agent.revert(experiment)
         info = self.agent.get(experiment)
         assert info["state"] == "clean" and info["verified_clean"], info
-        assert self.agent.journal() == []
+        assert self.agent.entries() == []
         return info["evidence"]
 
 
@@ -209,7 +208,7 @@ def test_agent_killed(world):
     assert not is_reset(s, 0.5), "it outlives the agent"
     s.close()
     world.agent.start()
-    assert world.agent.journal() == []
+    assert world.agent.entries() == []
 
 
 def test_across_a_restart(world):
@@ -230,7 +229,7 @@ def test_refused(world):
                           ({"every": "1ms"}, "every")):
         try:
             world.agent.arm("conn-reset", world.name, params)
-        except Refused as e:
+        except AgentError as e:
             assert e.status == 400 and words in str(e), e
             continue
         raise AssertionError(f"not refused: {params}")

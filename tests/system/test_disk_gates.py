@@ -11,7 +11,7 @@ import subprocess
 import time
 
 import suite
-from lib_agent import Agent, Refused
+from harness.agent import Agent, AgentError
 from lib_postgres import Server, Session, bin_dir, cgroup_root, children, state, wait_for
 
 
@@ -66,7 +66,7 @@ class World:
                          "create table t (id int, pad text)")
             server.query("insert into t select i, repeat('x', 500) from generate_series(1, 40000) i")
             server.query("create table w (id serial primary key, v int); checkpoint")
-        self.agent = self.keep(Agent())
+        self.agent = self.keep(Agent.alone())
         self.name = self.agent.instance_of(self.server.postmaster)["name"]
         self.plain_name = self.agent.instance_of(self.plain.postmaster)["name"]
 
@@ -100,7 +100,7 @@ def write_ms(session, n=5):
 def expect_clean(world, experiment):
     info = world.agent.get(experiment)
     assert info["state"] == "clean" and info["verified_clean"], info
-    assert world.agent.journal() == [], world.agent.journal()
+    assert world.agent.entries() == [], world.agent.entries()
     for pid in [world.server.postmaster, *children(world.server.postmaster)]:
         assert state(pid) in ("S", "R", "D", None), (pid, state(pid))
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as f:
@@ -275,7 +275,7 @@ def test_agent_killed(world):
         assert state(pid) in ("S", "R", "D", None), (pid, state(pid))
     print(f"  {first * 1000:.1f} and {took * 1000:.1f} ms after kill -9 of the agent")
     world.agent.start()
-    assert world.agent.journal() == []
+    assert world.agent.entries() == []
     expect_whole(world.server)
     for session in (flush, read, late):
         session.close()
@@ -317,12 +317,12 @@ def test_plain_server_by_the_syscall_gate(world):
 
 
 def refused(world, status, words, instance, params, fault="disk-latency"):
-    before = world.agent.journal()
+    before = world.agent.entries()
     try:
         world.agent.arm(fault, instance, params)
-    except Refused as e:
+    except AgentError as e:
         assert e.status == status and all(w in str(e) for w in words), str(e)
-        assert world.agent.journal() == before
+        assert world.agent.entries() == before
         return
     raise AssertionError(f"not refused: {params}")
 
@@ -391,7 +391,7 @@ def test_zz_the_target_ends_meanwhile(world):
     wait_for("the experiment ends by itself",
              lambda: world.agent.get(experiment)["state"] == "clean")
     assert world.agent.get(experiment)["end_reason"] == "target-gone", world.agent.get(experiment)
-    assert world.agent.journal() == []
+    assert world.agent.entries() == []
     world.server.start()
     expect_whole(world.server)
 

@@ -6,14 +6,14 @@ import tempfile
 import time
 
 import suite
-from lib_agent import Agent
+from harness.agent import Agent
 from lib_postgres import CLUSTER, PREFIX, Server, bin_dir, cgroup_root, wait_for
 
 
 class World:
     def __init__(self):
         self.things = []
-        self.agent = self.keep(Agent())
+        self.agent = self.keep(Agent.alone())
 
     def keep(self, thing):
         self.things.append(thing)

@@ -4,7 +4,7 @@ import subprocess
 import time
 
 import suite
-from lib_agent import Agent, Refused
+from harness.agent import Agent, AgentError
 from lib_postgres import Server, Session, bin_dir, cgroup_root, children, state, wait_for
 
 
@@ -17,7 +17,7 @@ class World:
         self.plain = self.keep(Server("pgb", 55432, alone=False, cluster="pjplain"))
         self.server.start()
         self.plain.start()
-        self.agent = self.keep(Agent())
+        self.agent = self.keep(Agent.alone())
         self.name = self.agent.instance_of(self.server.postmaster)["name"]
         self.plain_name = self.agent.instance_of(self.plain.postmaster)["name"]
 
@@ -37,7 +37,7 @@ def answers(session, limit=10.0):
 def expect_clean(world, experiment):
     info = world.agent.get(experiment)
     assert info["state"] == "clean" and info["verified_clean"], info
-    assert world.agent.journal() == [], world.agent.journal()
+    assert world.agent.entries() == [], world.agent.entries()
 
 
 def expect_runs(world):
@@ -192,7 +192,7 @@ def test_agent_killed(world):
     print(f"  runs {took * 1000:.1f} ms after kill -9 of the agent")
     expect_runs(world)
     world.agent.start()
-    assert world.agent.journal() == []
+    assert world.agent.entries() == []
     expect_runs(world)
     session.close()
 
@@ -231,7 +231,7 @@ def test_agent_killed_with_the_cgroup_frozen(world):
     assert read(freezer(world)) == "1", "journaled: it stays"
     world.agent.start()
     assert read(freezer(world)) == "0", "the journal was replayed before the first call"
-    assert world.agent.journal() == []
+    assert world.agent.entries() == []
     assert answers(session)
     session.close()
 
@@ -270,7 +270,7 @@ def test_a_freeze_by_somebody_else_stays(world):
                 try:
                     world.agent.fire(experiment)
                     raise AssertionError("fired on what is frozen already")
-                except Refused as e:
+                except AgentError as e:
                     assert e.status == 409 and "frozen already" in str(e), str(e)
             else:
                 world.agent.revert(experiment)
@@ -278,17 +278,17 @@ def test_a_freeze_by_somebody_else_stays(world):
             assert read(freezer(world)) == "1", f"thawed what was not ours, fired: {fired}"
         finally:
             freeze_by_hand(world, False)
-        assert world.agent.journal() == []
+        assert world.agent.entries() == []
 
 
 def refused(world, status, words, instance, params):
-    before = world.agent.journal()
+    before = world.agent.entries()
     try:
         world.agent.arm("proc-freeze", instance, params)
-    except Refused as e:
+    except AgentError as e:
         text = str(e)
         assert e.status == status and all(w in text for w in words), text
-        assert world.agent.journal() == before
+        assert world.agent.entries() == before
         return
     raise AssertionError(f"not refused: {params}")
 
@@ -353,7 +353,7 @@ def test_the_target_ends_while_frozen(world):
     wait_for("the experiment ends by itself",
              lambda: world.agent.get(experiment)["state"] == "clean")
     assert world.agent.get(experiment)["end_reason"] == "target-gone", world.agent.get(experiment)
-    assert world.agent.journal() == []
+    assert world.agent.entries() == []
     world.server.start()
 
 

@@ -4,7 +4,7 @@ import subprocess
 import time
 
 import suite
-from lib_agent import Agent, Refused
+from harness.agent import Agent, AgentError
 from lib_postgres import Server, Session, bin_dir, cgroup_root, children, state, wait_for
 
 
@@ -15,7 +15,7 @@ class World:
         self.plain = self.keep(Server("pgb", 55442, alone=False, cluster="pjplain"))
         self.server.start()
         self.plain.start()
-        self.agent = self.keep(Agent())
+        self.agent = self.keep(Agent.alone())
         self.name = self.agent.instance_of(self.server.postmaster)["name"]
 
     def keep(self, thing):
@@ -36,7 +36,7 @@ def end(world, experiment, hits):
     info = world.agent.get(experiment)
     assert info["state"] == "clean" and info["verified_clean"], info
     assert info["hits"] == hits if isinstance(hits, int) else hits(info["hits"]), info
-    assert world.agent.journal() == []
+    assert world.agent.entries() == []
     return info
 
 
@@ -140,7 +140,7 @@ def test_agent_killed_stops_repeating(world):
     time.sleep(0.4)
     assert world.server.backends("walwriter") == survivor
     world.agent.start()
-    assert world.agent.journal() == []
+    assert world.agent.entries() == []
     up(world.server)
 
 
@@ -192,7 +192,7 @@ def test_sessions_of_a_client(world):
 def test_manager_alone(world):
     try:
         world.agent.arm("proc-kill", world.name, {"process": "manager"})
-    except Refused as e:
+    except AgentError as e:
         assert e.status == 404 and "Patroni" in str(e), str(e)
     else:
         raise AssertionError("no manager, and not refused")
@@ -218,11 +218,11 @@ def test_refused(world):
                           ({"process": "everything"}, "postmaster")):
         try:
             world.agent.arm("proc-kill", world.name, params)
-        except Refused as e:
+        except AgentError as e:
             assert e.status == 400 and words in str(e), str(e)
         else:
             raise AssertionError(f"not refused: {params}")
-    assert world.agent.journal() == []
+    assert world.agent.entries() == []
 
 
 if __name__ == "__main__":

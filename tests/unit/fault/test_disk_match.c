@@ -164,3 +164,79 @@ Test(disk_match, paths_and_processes)
 	free(filter);
 	stand_in_end(pid);
 }
+
+/* Links as a pod may make them, seen by an agent whose own root has what they name. */
+static void expect_in_root(const char *wal, const char *wanted)
+{
+	char link[PATH_MAX], path[PATH_MAX];
+	_cleanup_err_ struct err *e = NULL;
+	struct disk_areas a;
+	struct proc_id id;
+	pid_t pid;
+	int r;
+
+	snprintf(link, sizeof(link), "%s/data/pg_wal", base);
+	cr_assert_eq(symlink(wal, link), 0);
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (chroot(base) < 0 || chdir("/data") < 0)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	for (int i = 0; i < 5000; i++) {
+		_cleanup_free_ char *cwd = NULL;
+
+		if (proc_read_link(pid, "cwd", &cwd, NULL) == 0 && strstr(cwd, "/data"))
+			break;
+		usleep(1000);
+	}
+	cr_assert_eq(proc_identify(pid, &id, NULL), 0);
+	r = disk_areas_open(&id, &a, &e);
+	if (wanted) {
+		snprintf(path, sizeof(path), "%s/%s", base, wanted);
+		cr_assert_eq(r, 0, "%s: %s", wal, err_text(e));
+		cr_expect_str_eq(a.list[1].path, path, "%s", wal);
+		disk_areas_done(&a);
+	} else {
+		cr_expect_lt(r, 0, "%s", wal);
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	cr_assert_eq(unlink(link), 0);
+}
+
+Test(disk_match, no_link_leads_out_of_the_root)
+{
+	static const char *const names[] = {"data/pg_tblspc/16400", "data/pg_tblspc", "data", "hop", "etc",
+		"wal", "deep/fifo", "deep", ""};
+	char path[PATH_MAX];
+
+	if (geteuid() != 0)
+		cr_skip_test("needs root");
+	snprintf(base, sizeof(base), "/tmp/pj-gates-root-%d", getpid());
+	cr_assert_eq(mkdir(base, 0700), 0);
+	make("data");
+	make("data/pg_tblspc");
+	make("etc");
+	make("wal");
+	make("deep");
+	snprintf(path, sizeof(path), "%s/hop", base);
+	cr_assert_eq(symlink("/etc", path), 0);
+	snprintf(path, sizeof(path), "%s/data/pg_tblspc/16400", base);
+	cr_assert_eq(symlink("../../../../../../../../usr", path), 0);
+	snprintf(path, sizeof(path), "%s/deep/fifo", base);
+	cr_assert_eq(mkfifo(path, 0600), 0);
+	expect_in_root("/wal", "wal");
+	expect_in_root("../wal", "wal");
+	expect_in_root("../hop", "etc");
+	expect_in_root("../../../../../../../../../../../etc", "etc");
+	expect_in_root("../../../../../../../../../../../usr", NULL);
+	expect_in_root("/deep/fifo", NULL);
+	expect_in_root("/proc/self/root/etc", NULL);
+	for (size_t i = 0; i < ELEMENTS(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", base, names[i]);
+		cr_expect_eq(remove(path), 0, "%s", path);
+	}
+}
