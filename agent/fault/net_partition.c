@@ -379,16 +379,46 @@ static int verify_program(const cJSON *json, struct err **err)
 	return err_set(err, EBUSY, "BPF program %u is still loaded", (uint32_t)x.id);
 }
 
+/* Of the rest of the record the namespace is for people. */
+struct record {
+	uint64_t netns, start_ticks;
+	pid_t pid;
+	cJSON *programs, *clsact;
+};
+
+static void record_done(struct record *x)
+{
+	cJSON_Delete(x->programs);
+	cJSON_Delete(x->clsact);
+}
+
+static int record_read(const cJSON *json, struct record *ret, struct err **err)
+{
+	static const struct json_field fields[] = {
+		{"netns", JSON_UINT64, offsetof(struct record, netns), .mandatory = true},
+		{"pid", JSON_PID, offsetof(struct record, pid), .mandatory = true},
+		{"start_ticks", JSON_UINT64, offsetof(struct record, start_ticks), .mandatory = true},
+		{"programs", JSON_ANY, offsetof(struct record, programs), .mandatory = true},
+		{"clsact", JSON_ANY, offsetof(struct record, clsact), .mandatory = false},
+		JSON_FIELD_END,
+	};
+	int r = json_dispatch(json, fields, ret, JSON_REFUSE_UNKNOWN, err);
+
+	if (r >= 0 && !cJSON_IsArray(ret->programs))
+		r = err_set(err, EBADMSG, "programs: expected an array");
+	return r < 0 ? err_wrap(err, EBADMSG, FAULT " record") : 0;
+}
+
 static int verify_clean(const struct undo *u, struct err **err)
 {
-	const cJSON *programs = cJSON_GetObjectItemCaseSensitive(u->record, "programs");
+	_cleanup_(record_done) struct record x = {0};
 	const cJSON *program;
+	int r = record_read(u->record, &x, err);
 
-	if (!cJSON_IsArray(programs))
-		return err_set(err, EBADMSG, FAULT " record: programs: expected an array");
-	cJSON_ArrayForEach(program, programs) {
-		int r = verify_program(program, err);
-
+	if (r < 0)
+		return r;
+	cJSON_ArrayForEach(program, x.programs) {
+		r = verify_program(program, err);
 		if (r < 0)
 			return err_wrap(err, r, FAULT " record");
 	}

@@ -112,7 +112,19 @@ static int detour_record_read(const cJSON *json, struct detour_record *ret, stru
 		JSON_FIELD_END,
 	};
 
-	return json_dispatch(json, fields, ret, JSON_REFUSE_UNKNOWN, err);
+	const cJSON *id;
+	int r;
+
+	r = json_dispatch(json, fields, ret, JSON_REFUSE_UNKNOWN, err);
+	if (r < 0)
+		return r;
+	if (!cJSON_IsArray(ret->programs))
+		return err_set(err, EBADMSG, "programs: expected an array");
+	cJSON_ArrayForEach(id, ret->programs)
+		if (!cJSON_IsNumber(id) || id->valuedouble < 1 || id->valuedouble > UINT32_MAX ||
+			id->valuedouble != (uint32_t)id->valuedouble)
+			return err_set(err, EBADMSG, "programs: not the id of a BPF program");
+	return 0;
 }
 
 /* Words about the first thing of ours that is still there, or 0. */
@@ -124,8 +136,7 @@ static int look_for_remains(const struct detour_record *record, int netns_fd, st
 	int r;
 
 	cJSON_ArrayForEach(id, record->programs)
-		if (cJSON_IsNumber(id) && id->valuedouble > 0 && id->valuedouble <= UINT32_MAX &&
-			detour_program_is_loaded((uint32_t)id->valuedouble))
+		if (detour_program_is_loaded((uint32_t)id->valuedouble))
 			return err_set(err, EBUSY, "BPF program %.0f is still loaded", id->valuedouble);
 	if (netns_fd < 0)
 		return 0;

@@ -104,9 +104,9 @@ static int record_read(const struct undo *u, struct record *ret, struct err **er
 
 	if (r < 0)
 		return err_wrap(err, EBADMSG, "record of proc-freeze");
-	if (strcmp(ret->mechanism, "ptrace") == 0)
+	if (strcmp(ret->mechanism, "ptrace") == 0 && cJSON_IsArray(ret->processes) && !ret->file)
 		return 0;
-	if (strcmp(ret->mechanism, "cgroup") != 0 || !ret->file)
+	if (strcmp(ret->mechanism, "cgroup") != 0 || !ret->file || ret->processes)
 		return err_set(err, EBADMSG, "record of proc-freeze: mechanism \"%s\"", ret->mechanism);
 	return 0;
 }

@@ -334,7 +334,7 @@ def test_refusals(world):
     refused(world, 400, ["fly"], world.name, {"delay": "1ms", "operations": ["fly"]})
     freeze = world.agent.inject("proc-freeze", world.name,
                                 {"processes": "titles", "titles": ["walwriter"]})
-    refused(world, 409, ["traced by process"], world.name, {"delay": "1ms"})
+    refused(world, 409, ["is held by "], world.name, {"delay": "1ms"})
     world.agent.revert(freeze)
     expect_clean(world, freeze)
 

@@ -306,7 +306,7 @@ def test_refusals(world):
         with open(freezer(world), "w", encoding="ascii") as f:
             f.write("0")
     experiment = world.agent.inject("proc-freeze", world.name, {"processes": "postgres"})
-    refused(world, 409, ["traced by process"], world.name, {"processes": "postgres"})
+    refused(world, 409, ["is held by proc-freeze of experiment "], world.name, {"processes": "postgres"})
     world.agent.revert(experiment)
     expect_clean(world, experiment)
 
