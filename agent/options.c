@@ -26,6 +26,7 @@ enum {
 #define REVERT (1U << VERB_REVERT_ALL)
 #define ALL    (SERVE | PROBE | REVERT | 1U << VERB_VERSION)
 
+/* clang-format off */
 static const struct verb_info {
 	const char *name, *summary;
 } verbs[VERB_MAX] = {
@@ -83,6 +84,7 @@ static const struct option_info {
 	 SERVE | PROBE | REVERT},
 	{"help", NULL, "print this", OPT_HELP, ALL},
 };
+/* clang-format on */
 
 void options_done(struct options *o)
 {

@@ -171,11 +171,22 @@ static int matches_before(const char *folder, const struct group_setting *s, boo
 	return r;
 }
 
+/* Is that very group still there? */
+static bool is_there(const struct group_settings *s)
+{
+	struct stat st;
+
+	return stat(s->folder, &st) == 0 && st.st_ino == s->inode;
+}
+
 int group_settings_apply(const struct group_settings *s, struct err **err)
 {
 	bool same;
 	int r;
 
+	/* In another group of its name nothing would be undone. */
+	if (!is_there(s))
+		return err_set(err, ESTALE, "the control group is gone: %s", s->folder);
 	for (size_t i = 0; i < s->count; i++) {
 		r = matches_before(s->folder, &s->list[i], &same, err);
 		if (r < 0)
@@ -274,14 +285,6 @@ static int read_record(const cJSON *record, struct group_settings *ret, struct e
 	if (r >= 0)
 		r = read_list(list, ret, err);
 	return r < 0 ? err_wrap(err, EBADMSG, "record of a control group's settings") : 0;
-}
-
-/* Is that very group still there? */
-static bool is_there(const struct group_settings *s)
-{
-	struct stat st;
-
-	return stat(s->folder, &st) == 0 && st.st_ino == s->inode;
 }
 
 int group_settings_revert(const struct undo *u, struct err **err)

@@ -272,6 +272,8 @@ static int fire_cgroup(struct freeze *z, struct err **err)
 		return err_set(err, EBUSY, "%s says frozen already, by somebody else", z->file);
 	if (z->marked)
 		r = freeze_mark_set(z->file, z->fault->experiment, err);
+	if (r == -ENOENT)
+		return err_set(err, ESTALE, "the control group is gone: %s", z->file);
 	if (r >= 0)
 		r = cgroup_freeze(z->file, true, err);
 	z->stop_ns = now_ns() - start;

@@ -34,6 +34,7 @@ _Static_assert(sizeof(struct data) == 192, "the code counts on it");
 extern const uint8_t vdso_skew_block[], vdso_skew_clock_gettime[], vdso_skew_gettimeofday[],
 	vdso_skew_time[], vdso_skew_original[], vdso_skew_end[];
 
+/* clang-format off */
 __asm__(
 "	.pushsection .rodata.vdso_skew, \"a\"\n"
 "	.balign 64\n"
@@ -146,6 +147,7 @@ __asm__(
 "	.skip 24 - (. - vdso_skew_original)\n"
 "vdso_skew_end:\n"
 "	.popsection\n");
+/* clang-format on */
 
 /* One instruction, as far as beginnings of functions need them. */
 struct instruction {

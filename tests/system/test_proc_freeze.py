@@ -236,6 +236,39 @@ def test_agent_killed_with_the_cgroup_frozen(world):
     session.close()
 
 
+def move(pids, folder):
+    for pid in pids:
+        with open(f"{folder}/cgroup.procs", "w", encoding="ascii") as f:
+            f.write(pid)
+
+
+def test_the_cgroup_goes_between_arm_and_fire(world):
+    folder = os.path.dirname(freezer(world))
+    session = Session(world.server)
+    assert answers(session)
+    for made_anew in (False, True):
+        experiment = world.agent.arm("proc-freeze", world.name, {"mechanism": "cgroup"})
+        inside = read(f"{folder}/cgroup.procs").split()
+        move(inside, cgroup_root())
+        os.rmdir(folder)
+        if made_anew:
+            os.mkdir(folder)
+        try:
+            world.agent.fire(experiment)
+            assert made_anew, "fired without a cgroup"
+            assert read(freezer(world)) == "1"
+        except AgentError as e:
+            assert not made_anew and e.status == 410 and "control group is gone" in str(e), str(e)
+        if not made_anew:
+            os.mkdir(folder)
+        assert answers(session), "it is in another cgroup now"
+        world.agent.revert(experiment)
+        expect_clean(world, experiment)
+        assert read(freezer(world)) == "0"
+        move(inside, folder)
+    session.close()
+
+
 def test_one_cgroup_freeze_at_a_time(world):
     # The end of a second one, fired or not, would thaw what the first holds.
     session = Session(world.server)

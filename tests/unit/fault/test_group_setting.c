@@ -133,6 +133,30 @@ Test(group_setting, a_group_that_is_gone_or_another_is_clean)
 	is("limit", "-1\n");
 }
 
+/* Between arming and firing; what has its name now is not touched. */
+Test(group_setting, a_group_that_went_is_not_written_to)
+{
+	struct group_settings s = {.lock_fd = -1};
+	_cleanup_json_ cJSON *record = NULL;
+	char aside[64];
+
+	cr_assert_eq(group_settings_open(folder, "limit", &s, NULL), 0);
+	cr_assert_eq(group_settings_add(&s, "limit", NULL, NULL, "50", NULL), 0);
+	record = group_settings_record(&s);
+	snprintf(aside, sizeof(aside), "%s-aside", folder);
+	cr_assert_eq(rename(folder, aside), 0);
+	cr_expect_eq(group_settings_apply(&s, NULL), -ESTALE);
+	cr_assert_eq(mkdir(folder, 0700), 0);
+	put("limit", "-1\n");
+	cr_expect_eq(group_settings_apply(&s, NULL), -ESTALE);
+	is("limit", "-1\n");
+	group_settings_done(&s);
+	cr_expect_eq(group_settings_revert(&(struct undo){.record = record}, NULL), 0);
+	cr_expect_eq(group_settings_verify(&(struct undo){.record = record}, NULL), 0);
+	end();
+	cr_assert_eq(rename(aside, folder), 0);
+}
+
 static void is_bad(const char *text)
 {
 	_cleanup_json_ cJSON *record = NULL;
