@@ -7,6 +7,9 @@
 #include "core/clock.h"
 #include "kube/kube.h"
 
+/* Handshakes of many agents share our one thread. */
+#define CONNECT_TIMEOUT_MS 3000
+
 int agent_link_new(struct http_client *http, const struct agent_address *address,
 	struct agent_link **ret, struct err **err)
 {
@@ -93,6 +96,7 @@ struct http_request link_request(struct agent_link *l, const char *method, const
 		.tls = l->address.url ? &l->address.tls : NULL,
 		.token = l->address.url ? l->address.token : NULL,
 		.body = body,
+		.connect_timeout_ms = CONNECT_TIMEOUT_MS,
 		.timeout_ms = timeout_ms,
 	};
 }

@@ -93,6 +93,12 @@ static bool is_clean(const struct node_info *node)
 	return node->accepting || (node->reason && strncmp(node->reason, locked, strlen(locked)) == 0);
 }
 
+/* It has nothing of it, or remembers no more of it than that it has ended. */
+static bool has_nothing(const struct agent_reply *reply)
+{
+	return reply->err->code == -ENOENT || reply->err->code == -ESTALE;
+}
+
 /* What it says of one of our experiments. Returns whether that is all over. */
 static bool take_word(struct run *r, struct run_experiment *e, const struct node_info *node,
 	const struct agent_reply *reply)
@@ -102,12 +108,11 @@ static bool take_word(struct run *r, struct run_experiment *e, const struct node
 	e->revert_pending = e->fire_pending = false;
 	if (!reply->err) {
 		run_take_info(r, e, reply->experiments[0]);
-	} else if (reply->err->code == -ENOENT && is_clean(node)) {
+	} else if (has_nothing(reply) && is_clean(node)) {
 		set_clean(r, e, true);
 	} else {
 		free(f->error);
-		f->error = strdup(reply->err->code == -ENOENT && node->reason ? node->reason :
-										reply->err->text);
+		f->error = strdup(has_nothing(reply) && node->reason ? node->reason : reply->err->text);
 	}
 	return !run_may_be_left(e);
 }
@@ -184,7 +189,8 @@ void run_find_successors(struct run *r)
 {
 	_cleanup_free_ struct agent_link **links = calloc(r->session->n_links + 1,
 		sizeof(struct agent_link *));
-	uint64_t end = now_ns() + (r->session->discovered ? WAIT_POD_NS : WAIT_NS), next = 0;
+	uint64_t limit = r->session->discovered ? WAIT_POD_NS : WAIT_NS;
+	uint64_t end = now_ns() + limit, next = 0;
 
 	if (!links)
 		abort();
@@ -195,7 +201,7 @@ void run_find_successors(struct run *r)
 	if (lost_links(r, links))
 		run_note(r, EVENT_AGENT, -1, "successor",
 			"asking who comes after it what became of its faults, for at most %u s",
-			(unsigned)((end - now_ns()) / NS_PER_S));
+			(unsigned)(limit / NS_PER_S));
 	while (lost_links(r, links) && !r->hurry && now_ns() < end && !all_ended_with_agents(r)) {
 		if (now_ns() >= next) {
 			look(r);

@@ -212,8 +212,11 @@ static int set_tls(struct http_call *call, const struct http_request *r)
 
 	if (!tls)
 		return 0;
-	if (tls->ca)
+	if (tls->ca) {
 		curl_easy_setopt(call->easy, CURLOPT_CAINFO, tls->ca);
+		/* Else the system's folder counts beside it: all the world's CAs, and all are read each time. */
+		curl_easy_setopt(call->easy, CURLOPT_CAPATH, NULL);
+	}
 	if (tls->cert)
 		curl_easy_setopt(call->easy, CURLOPT_SSLCERT, tls->cert);
 	if (tls->key)

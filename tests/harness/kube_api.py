@@ -26,11 +26,8 @@ def matches(item, query):
         return False
     if field.startswith("spec.nodeName=") and item.get("spec", {}).get("nodeName") != field.split("=", 1)[1]:
         return False
-    label = query.get("labelSelector", [""])[0]
-    if label:
-        key, value = label.split("=", 1)
-        return meta.get("labels", {}).get(key) == value
-    return True
+    labels = [w.split("=", 1) for w in query.get("labelSelector", [""])[0].split(",") if w]
+    return all(meta.get("labels", {}).get(key) == value for key, value in labels)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -212,7 +209,7 @@ class KubeApi:
         self.certificate, self.key = certificate, key
         self.lock = threading.RLock()
         self.users, self.rights, self.calls = {}, set(), []
-        self.objects = {"namespaces": {}, "pods": {}, "configmaps": {}, "leases": {}}
+        self.objects = {"namespaces": {}, "pods": {}, "configmaps": {}, "leases": {}, "nodes": {}}
         self.before_change = None
         self.version, self.history, self.watchers = 100, [], []
         self.answer_after = threading.Event()

@@ -42,7 +42,7 @@ def main(names, world_class, needs=None):
     try:
         failed = [name for name, test in tests.items()
                   if (not sys.argv[1:] or name in sys.argv[1:]) and not run_one(test, world)]
-        if failed:
+        if failed and hasattr(world, "agent"):
             print(world.agent.tail(8000))
     finally:
         world.remove()

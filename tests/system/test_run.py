@@ -559,6 +559,67 @@ def test_14_interrupted_again(folder):
     psql("DROP SCHEMA IF EXISTS pgjolt_probe CASCADE")
 
 
+def test_15_hung_agent(folder):
+    """The agent that pgjolt started stands still: the second Ctrl-C says what is not known, and ends it."""
+    replica = f"{NAME}/{a_replica()['name']}"
+    path = drill(folder, "hung", HARMLESS + "  - wait: 60s\n")
+    for words, said in ((("inject", "net-partition", "--target", replica, "--for", "60s", "--peers", "10.9.9.9"), replica),
+                        (("run", path, "--cluster", NAME, "--out", os.path.join(folder, "hung")), NAME)):
+        all_stream()
+        with under_way(*words) as p:
+            read_until(p, "fired")
+            pid = agent_pid()
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                p.send_signal(signal.SIGINT)
+                wait_until(lambda: p.poll() is not None, 0.5)
+                assert p.poll() is None, "it did not wait for the agent"
+                p.send_signal(signal.SIGINT)
+                p.wait(12)                              # 35 s, were anything waited for
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            rest = p.stdout.read()                      # the agent has this pipe too
+        assert p.returncode == 5, f"{p.returncode}\n{rest}"
+        assert re.search(rf"net-partition on {said}\S* is not known to be reverted \(experiment ", rest), rest
+        assert wait_until(lambda: agent_pid() is None, 20), "the agent stays"
+        clean()
+    psql("DROP SCHEMA IF EXISTS pgjolt_probe CASCADE")
+
+
+def test_16_agent_started_anew(folder):
+    """By a service manager, under faults of which one would outlive it: aborted, and known to be clean."""
+    out = os.path.join(folder, "anew")
+    path = drill(folder, "anew", """steps:
+  - inject: proc-freeze
+    target: replica
+    for: 60s
+    params: {mechanism: cgroup}
+  - wait: 60s
+""")
+
+    def start():
+        p = subprocess.Popen([AGENT, "serve", "--log-level", "warning"], stdin=subprocess.DEVNULL)
+        assert wait_until(lambda: "No agent runs" not in pgjolt("status"), 10)
+        return p
+    agent = start()
+    try:
+        with under_way("run", path, "--cluster", NAME, "--out", out) as p:
+            where = re.search(rf"proc-freeze on {NAME}/(\w+) fired", read_until(p, "fired"))[1]
+            agent.kill()
+            agent.wait()
+            agent = start()
+            rest, _ = p.communicate(timeout=100)
+        assert p.returncode == 4, rest
+        assert "its successor reports nothing left" in rest, rest
+        report = report_of(out)
+        assert report["verdict"] == "aborted" and report["faults"][0]["verified_clean"], report["faults"]
+        assert psql("SELECT 1", members()[where]["ip"]) == "1"
+    finally:
+        agent.terminate()
+        agent.wait(10)
+    clean()
+
+
 # ---- on the asynchronous lab ----
 
 def test_20_lost_commits(folder):

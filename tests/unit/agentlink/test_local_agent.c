@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -93,6 +94,25 @@ Test(local_agent, starts_and_stops)
 	cr_assert_eq(local_agent_stop(a), 5);
 	cr_assert_eq(local_agent_stop(NULL), 0);
 	cr_assert_eq(local_agent_pidfd(NULL), -1);
+}
+
+/* Who presses Ctrl-C once more does not wait for an agent that does not leave. */
+Test(local_agent, interrupted_while_it_stops)
+{
+	_cleanup_err_ struct err *err = NULL;
+	struct local_agent *a;
+	sigset_t set;
+
+	write_program("trap '' TERM\n"
+		      "while [ $# -gt 0 ]; do [ \"$1\" = --ready-fd ] && fd=$2; shift; done\n"
+		      "eval \"echo ready >&$fd; exec $fd>&-\"\n"
+		      "for i in $(seq 200); do sleep 0.05; kill -0 $PPID || exit; done");
+	cr_assert_eq(ensure(&a, &err), 0, "%s", err_text(err));
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	cr_assert_eq(sigprocmask(SIG_BLOCK, &set, NULL), 0);
+	raise(SIGINT);
+	cr_assert_eq(local_agent_stop(a), -EINTR);
 }
 
 Test(local_agent, one_is_there)

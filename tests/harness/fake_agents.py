@@ -1,0 +1,104 @@
+"""Agents of a test's own that only talk: each on an address of the loopback, over TLS, with what the test tells them.
+
+    agents = FakeAgents(authority, 50)          # n0 .. n49 on 127.1.0.1 .. 127.1.0.50, one port
+    agents.gate("/v1/node", 49)                 # no answer before 49 of them have been asked
+    agents[7].hangs = True                      # takes requests, answers none
+"""
+import json
+import ssl
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, document, status=200):
+        data = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def handle_any(self):
+        agent = self.server.agent
+        path = self.path.split("?")[0]
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        agent.asked.append((self.command, path, body.decode()))
+        if agent.hangs:
+            agent.world.over.wait(60)
+            self.close_connection = True
+            return
+        gate = agent.world.gates.get(path)
+        if gate and agent.asked.count((self.command, path, body.decode())) == 1:
+            try:
+                gate.wait(20)
+            except threading.BrokenBarrierError:
+                self.answer({"error": {"code": "EIO", "status": 500, "message": "the others were not asked"}}, 500)
+                return
+        known = {"/v1/node": agent.node, "/v1/clock": lambda: {"monotonic_ns": time.monotonic_ns()},
+                 "/v1/instances": lambda: {"instances": agent.instances},
+                 "/v1/experiments": lambda: {"experiments": agent.experiments},
+                 "/v1/revert": lambda: {"left": 0, "experiments": agent.experiments}}
+        if path in known:
+            self.answer(known[path]())
+        else:
+            self.answer({"error": {"code": "ENOENT", "status": 404, "message": f"no {path}"}}, 404)
+
+    do_GET = do_POST = handle_any
+
+
+class FakeAgent:
+    def __init__(self, world, number, port, context):
+        self.world, self.name, self.address = world, f"n{number}", f"127.1.0.{number + 1}"
+        self.hangs, self.asked, self.instances, self.experiments = False, [], [], []
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            block_on_close = False
+            request_queue_size = 64
+
+            def handle_error(self, *_):
+                pass
+        self.server = Server((self.address, port), Handler, bind_and_activate=False)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.server.server_bind()
+        self.server.server_activate()
+        self.server.agent = self
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def node(self):
+        return {"name": self.name, "boot_id": "b", "kernel": "6.18", "machine": "x86_64", "version": "1",
+                "clock_ns": time.monotonic_ns(), "accepting": True, "capabilities": []}
+
+    def was_asked(self, path):
+        return sum(1 for _, p, _ in self.asked if p == path)
+
+
+class FakeAgents(list):
+    def __init__(self, authority, count, port=0):
+        super().__init__()
+        self.over, self.gates = threading.Event(), {}
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.path("ca.crt"))
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_cert_chain(authority.path("agent.crt"), authority.path("agent.key"))
+        for i in range(count):
+            self.append(FakeAgent(self, i, self[0].port if self else port, context))
+        self.port = self[0].port
+
+    def gate(self, path, count):
+        """Of the first request of each for that path."""
+        self.gates[path] = threading.Barrier(count)
+
+    def close(self):
+        self.over.set()
+        for agent in self:
+            agent.server.shutdown()
+            agent.server.server_close()
