@@ -10,16 +10,13 @@
 #include "core/cleanup.h"
 #include "core/clock.h"
 #include "core/json.h"
-#include "fault/fault.h"
-#include "fault/group_setting.h"
-#include "fault/group_target.h"
+#include "fault/group_fault.h"
 
 #define FAULT	     "cpu-throttle"
 #define QUOTA_MIN_US 1000ULL	/* the kernel's own least */
 
 struct throttle {
-	struct group_target group;
-	struct group_settings settings;
+	struct group_fault base;
 	uint64_t quota_us, period_us;
 	struct cpu_stat {
 		uint64_t throttled, periods, throttled_ns;
@@ -28,27 +25,15 @@ struct throttle {
 
 static void throttle_free(struct throttle *x)
 {
-	group_settings_done(&x->settings);
-	group_target_done(&x->group);
-	free(x);
+	group_fault_free(&x->base);
 }
 DEFINE_CLEANUP(struct throttle, throttle_free)
 
 static int probe(const struct node *node, struct support *ret, struct err **err)
 {
-	_cleanup_err_ struct err *why = NULL;
-	const char *mechanism;
-	int r;
-
 	(void)node;
 	(void)err;
-	r = group_controller_probe("cpu", "cpu.max", "cpu.cfs_quota_us", &mechanism, &why);
-	ret->supported = r >= 0;
-	if (r >= 0)
-		ret->mechanism = strdup(mechanism);
-	else
-		ret->reason = strdup(err_text(why));
-	return 0;
+	return group_fault_probe("cpu", "cpu.max", "cpu.cfs_quota_us", ret);
 }
 
 /* cpu.stat: "nr_periods 3" and so on, the same in both versions but for the unit of time. */
@@ -59,7 +44,7 @@ static int read_stat(const struct throttle *x, struct cpu_stat *ret, struct err 
 
 	for (size_t i = 0; i < ELEMENTS(keys); i++) {
 		_cleanup_free_ char *text = NULL;
-		int r = group_setting_read(x->group.folder, "cpu.stat", keys[i], "0", &text, err);
+		int r = group_setting_read(x->base.group.folder, "cpu.stat", keys[i], "0", &text, err);
 
 		if (r < 0)
 			return r;
@@ -73,17 +58,17 @@ static int read_stat(const struct throttle *x, struct cpu_stat *ret, struct err 
 static int read_limit(struct throttle *x, uint64_t *ret_quota, struct err **err)
 {
 	_cleanup_free_ char *quota = NULL, *period = NULL;
-	const char *folder = x->group.folder;
+	const char *folder = x->base.group.folder;
 	char word[24];
 	int r;
 
-	r = group_setting_read(folder, x->group.v2 ? "cpu.max" : "cpu.cfs_quota_us", NULL, NULL, &quota,
+	r = group_setting_read(folder, x->base.group.v2 ? "cpu.max" : "cpu.cfs_quota_us", NULL, NULL, &quota,
 		err);
-	if (r >= 0 && !x->group.v2)
+	if (r >= 0 && !x->base.group.v2)
 		r = group_setting_read(folder, "cpu.cfs_period_us", NULL, NULL, &period, err);
 	if (r < 0)
 		return r;
-	if (x->group.v2 ? sscanf(quota, "%23s %" SCNu64, word, &x->period_us) != 2 :
+	if (x->base.group.v2 ? sscanf(quota, "%23s %" SCNu64, word, &x->period_us) != 2 :
 			  sscanf(quota, "%23s", word) != 1 ||
 				  sscanf(period, "%" SCNu64, &x->period_us) != 1)
 		return err_set(err, EIO, "%s: a CPU limit that cannot be understood: \"%s\"", folder, quota);
@@ -107,7 +92,7 @@ static int choose_quota(struct throttle *x, uint64_t ppm, struct err **err)
 	if (now <= x->quota_us)
 		return err_set(err, EINVAL,
 			"quota: %s has a limit of %" PRIu64 " us of %" PRIu64 " us already, which is stricter",
-			x->group.folder, now, x->period_us);
+			x->base.group.folder, now, x->period_us);
 	return 0;
 }
 
@@ -117,20 +102,20 @@ static int prepare(struct throttle *x, const struct fault *f, struct err **err)
 	char wanted[64];
 	int r;
 
-	r = group_target_find(f->instance, "cpu", "cpu.max", "cpu.cfs_quota_us", &x->group, err);
+	r = group_target_find(f->instance, "cpu", "cpu.max", "cpu.cfs_quota_us", &x->base.group, err);
 	if (r < 0)
 		return r;
-	file = x->group.v2 ? "cpu.max" : "cpu.cfs_quota_us";
+	file = x->base.group.v2 ? "cpu.max" : "cpu.cfs_quota_us";
 	r = choose_quota(x, params_number(f->params, "quota"), err);
 	if (r >= 0)
-		r = group_settings_open(x->group.folder, file, &x->settings, err);
+		r = group_settings_open(x->base.group.folder, file, &x->base.settings, err);
 	if (r < 0)
 		return r;
-	if (x->group.v2)
+	if (x->base.group.v2)
 		snprintf(wanted, sizeof(wanted), "%" PRIu64 " %" PRIu64, x->quota_us, x->period_us);
 	else
 		snprintf(wanted, sizeof(wanted), "%" PRIu64, x->quota_us);
-	return group_settings_add(&x->settings, file, NULL, NULL, wanted, err);
+	return group_settings_add(&x->base.settings, file, NULL, NULL, wanted, err);
 }
 
 static int arm(struct fault *f, struct undo *ret, struct err **err)
@@ -140,14 +125,11 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 
 	if (!x)
 		return err_errno(err, ENOMEM, "arm " FAULT);
-	x->settings.lock_fd = -1;
+	x->base.settings.lock_fd = -1;
 	r = prepare(x, f, err);
 	if (r < 0)
 		return r;
-	ret->record = group_settings_record(&x->settings);
-	f->mechanism = x->group.v2 ? "cgroup v2" : "cgroup v1";
-	f->lifetime = LIFETIME_JOURNALED;
-	f->state = steal_ptr(x);
+	group_fault_armed(&steal_ptr(x)->base, f, ret);
 	return 0;
 }
 
@@ -159,7 +141,7 @@ static int fire(struct fault *f, struct err **err)
 	r = read_stat(x, &x->before, err);
 	if (r < 0)
 		return r == -ENOENT ? err_wrap(err, ESTALE, "the control group is gone") : r;
-	return group_settings_fire(&x->settings, f, err);
+	return group_settings_fire(&x->base.settings, f, err);
 }
 
 static int observe(const struct fault *f, struct evidence *ret, struct err **err)
@@ -173,7 +155,7 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 		return r;
 	ret->hits = now.throttled - x->before.throttled;
 	ret->detail = json_object();
-	json_add_string(ret->detail, "group", x->group.folder);
+	json_add_string(ret->detail, "group", x->base.group.folder);
 	json_add_uint(ret->detail, "quota_us", x->quota_us);
 	json_add_uint(ret->detail, "period_us", x->period_us);
 	json_add_uint(ret->detail, "periods", now.periods - x->before.periods);
@@ -182,20 +164,7 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 	return 0;
 }
 
-static void release(struct fault *f)
-{
-	throttle_free(f->state);
-	f->state = NULL;
-}
-
 const struct fault_driver driver_cpu_throttle = {
 	.spec = &fault_cpu_throttle,
-	.probe = probe,
-	.arm = arm,
-	.fire = fire,
-	.observe = observe,
-	.release = release,
-	.revert = group_settings_revert,
-	.verify_clean = group_settings_verify,
-	.target_is_gone = group_target_is_gone,
+	GROUP_FAULT_OPERATIONS,
 };

@@ -11,9 +11,7 @@
 #include <sys/sysmacros.h>
 #include "core/cleanup.h"
 #include "core/json.h"
-#include "fault/fault.h"
-#include "fault/group_setting.h"
-#include "fault/group_target.h"
+#include "fault/group_fault.h"
 #include "fault/volume_target.h"
 
 #define FAULT	"disk-throttle"
@@ -31,8 +29,7 @@ static const struct {
 };
 
 struct throttle {
-	struct group_target group;
-	struct group_settings settings;
+	struct group_fault base;
 	char device[32];	/* "7:0" */
 	uint64_t wanted[WAY_MAX];	/* 0: not limited */
 	uint64_t before[WAY_MAX];	/* done so far when it was fired */
@@ -40,27 +37,15 @@ struct throttle {
 
 static void throttle_free(struct throttle *x)
 {
-	group_settings_done(&x->settings);
-	group_target_done(&x->group);
-	free(x);
+	group_fault_free(&x->base);
 }
 DEFINE_CLEANUP(struct throttle, throttle_free)
 
 static int probe(const struct node *node, struct support *ret, struct err **err)
 {
-	_cleanup_err_ struct err *why = NULL;
-	const char *mechanism;
-	int r;
-
 	(void)node;
 	(void)err;
-	r = group_controller_probe("blkio", "io.max", ways[READ_BYTES].v1, &mechanism, &why);
-	ret->supported = r >= 0;
-	if (r >= 0)
-		ret->mechanism = strdup(mechanism);
-	else
-		ret->reason = strdup(err_text(why));
-	return 0;
+	return group_fault_probe("blkio", "io.max", ways[READ_BYTES].v1, ret);
 }
 
 /* "rbps=max wbps=1048576 ...": the number after KEY=, UINT64_MAX for max or none. */
@@ -91,13 +76,13 @@ static int add_v2(struct throttle *x, struct err **err)
 		if (x->wanted[w])
 			snprintf(wanted + strlen(wanted), sizeof(wanted) - strlen(wanted), "%s%s=%" PRIu64,
 				wanted[0] ? " " : "", ways[w].v2, x->wanted[w]);
-	r = group_settings_open(x->group.folder, "io.max", &x->settings, err);
+	r = group_settings_open(x->base.group.folder, "io.max", &x->base.settings, err);
 	if (r >= 0)
-		r = group_settings_add(&x->settings, "io.max", x->device, V2_NONE, wanted, err);
+		r = group_settings_add(&x->base.settings, "io.max", x->device, V2_NONE, wanted, err);
 	for (int w = 0; w < WAY_MAX && r >= 0; w++)
 		if (x->wanted[w])
 			r = refuse_looser(x, (enum way)w,
-				v2_number(x->settings.list[0].before, ways[w].v2, 0), err);
+				v2_number(x->base.settings.list[0].before, ways[w].v2, 0), err);
 	return r;
 }
 
@@ -105,17 +90,17 @@ static int add_v1(struct throttle *x, struct err **err)
 {
 	int r;
 
-	r = group_settings_open(x->group.folder, ways[READ_BYTES].v1, &x->settings, err);
+	r = group_settings_open(x->base.group.folder, ways[READ_BYTES].v1, &x->base.settings, err);
 	for (int w = 0; w < WAY_MAX && r >= 0; w++) {
 		char wanted[24];
 
 		if (!x->wanted[w])
 			continue;
 		snprintf(wanted, sizeof(wanted), "%" PRIu64, x->wanted[w]);
-		r = group_settings_add(&x->settings, ways[w].v1, x->device, "0", wanted, err);
+		r = group_settings_add(&x->base.settings, ways[w].v1, x->device, "0", wanted, err);
 		if (r >= 0)
 			r = refuse_looser(x, (enum way)w,
-				strtoull(x->settings.list[x->settings.count - 1].before, NULL, 10), err);
+				strtoull(x->base.settings.list[x->base.settings.count - 1].before, NULL, 10), err);
 	}
 	return r;
 }
@@ -141,20 +126,17 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 
 	if (!x)
 		return err_errno(err, ENOMEM, "arm " FAULT);
-	x->settings.lock_fd = -1;
+	x->base.settings.lock_fd = -1;
 	for (int w = 0; w < WAY_MAX; w++)
 		x->wanted[w] = params_number(f->params, ways[w].param);
-	r = group_target_find(f->instance, "blkio", "io.max", ways[READ_BYTES].v1, &x->group, err);
+	r = group_target_find(f->instance, "blkio", "io.max", ways[READ_BYTES].v1, &x->base.group, err);
 	if (r >= 0)
 		r = find_device(x, f, err);
 	if (r >= 0)
-		r = x->group.v2 ? add_v2(x, err) : add_v1(x, err);
+		r = x->base.group.v2 ? add_v2(x, err) : add_v1(x, err);
 	if (r < 0)
 		return r;
-	ret->record = group_settings_record(&x->settings);
-	f->mechanism = x->group.v2 ? "cgroup v2" : "cgroup v1";
-	f->lifetime = LIFETIME_JOURNALED;
-	f->state = steal_ptr(x);
+	group_fault_armed(&steal_ptr(x)->base, f, ret);
 	return 0;
 }
 
@@ -171,7 +153,7 @@ static int read_v1(const struct throttle *x, uint64_t ret[static WAY_MAX], struc
 		int r;
 
 		snprintf(key, sizeof(key), "%s %s", x->device, words[w]);
-		r = group_setting_read(x->group.folder, files[w], key, "0", &text, err);
+		r = group_setting_read(x->base.group.folder, files[w], key, "0", &text, err);
 		if (r < 0)
 			return r;
 		ret[w] = strtoull(text, NULL, 10);
@@ -185,9 +167,9 @@ static int read_done(const struct throttle *x, uint64_t ret[static WAY_MAX], str
 	_cleanup_free_ char *text = NULL;
 	int r;
 
-	if (!x->group.v2)
+	if (!x->base.group.v2)
 		return read_v1(x, ret, err);
-	r = group_setting_read(x->group.folder, "io.stat", x->device, "", &text, err);
+	r = group_setting_read(x->base.group.folder, "io.stat", x->device, "", &text, err);
 	for (int w = 0; w < WAY_MAX && r >= 0; w++)
 		ret[w] = v2_number(text, keys[w], 0);
 	return r;
@@ -201,7 +183,7 @@ static int fire(struct fault *f, struct err **err)
 	r = read_done(x, x->before, err);
 	if (r < 0)
 		return r == -ENOENT ? err_wrap(err, ESTALE, "the control group is gone") : r;
-	return group_settings_fire(&x->settings, f, err);
+	return group_settings_fire(&x->base.settings, f, err);
 }
 
 /* Hits: operations of a limited kind that went through the limit. */
@@ -218,7 +200,7 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 	ret->detail = json_object();
 	limits = json_object();
 	done = json_object();
-	json_add_string(ret->detail, "group", x->group.folder);
+	json_add_string(ret->detail, "group", x->base.group.folder);
 	json_add_string(ret->detail, "device", x->device);
 	json_add_item(ret->detail, "limits", limits);
 	json_add_item(ret->detail, "done", done);
@@ -234,20 +216,7 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 	return 0;
 }
 
-static void release(struct fault *f)
-{
-	throttle_free(f->state);
-	f->state = NULL;
-}
-
 const struct fault_driver driver_disk_throttle = {
 	.spec = &fault_disk_throttle,
-	.probe = probe,
-	.arm = arm,
-	.fire = fire,
-	.observe = observe,
-	.release = release,
-	.revert = group_settings_revert,
-	.verify_clean = group_settings_verify,
-	.target_is_gone = group_target_is_gone,
+	GROUP_FAULT_OPERATIONS,
 };
