@@ -13,6 +13,7 @@ void session_options_done(struct session_options *o)
 	free(o->tls_cert);
 	free(o->tls_key);
 	free(o->tls_server_name);
+	free(o->token_file);
 	free(o->kubeconfig);
 	free(o->context);
 	free(o->agents_namespace);
@@ -109,22 +110,17 @@ static int session_local(struct session *s, enum session_use use, struct err **e
 static int named_address(const struct session *s, const struct session_options *o, char *name,
 	struct agent_address *ret, struct err **err)
 {
-	const struct kube_config *config = s->kube ? kube_config_of(s->kube) : NULL;
 	bool url = strncmp(name, "https://", 8) == 0;
 
 	if (!url && name[0] != '/')
 		return err_set(err, -EINVAL,
 			"--agent %s: neither a socket's absolute path nor https://HOST:PORT", name);
-	if (!url)
+	if (!url) {
 		*ret = (struct agent_address){.unix_socket = name};
-	else
-		*ret = (struct agent_address){
-			.url = name,
-			.tls = session_tls(o),
-			.token_path = config ? config->token_path : NULL,
-			.token = config ? config->token : NULL,
-		};
-	return 0;
+		return 0;
+	}
+	*ret = (struct agent_address){.url = name};
+	return session_identify(s, o, ret, err);
 }
 
 /* Those that were asked for have to answer; but what is to be stopped is stopped where that can be done. */

@@ -15,6 +15,7 @@
 struct session_options {
 	char **agents;		/* --agent SOCKET-PATH|https://HOST:PORT; none: the local default */
 	char *tls_ca, *tls_cert, *tls_key, *tls_server_name;
+	char *token_file;		/* for the agents; NULL: session_token_path() */
 	char *kubeconfig, *context;	/* NULL: as kubectl looks */
 	char *agents_namespace;		/* NULL: "pgjolt", or $PGJOLT_AGENTS_NAMESPACE */
 	bool json;
@@ -32,6 +33,9 @@ void session_options_done(struct session_options *o);
 	{"tls-key", CLI_TEXT, SESSION_OPTION(s, tls_key), "FILE", "our private key", "@files"},     \
 	{"tls-server-name", CLI_TEXT, SESSION_OPTION(s, tls_server_name), "NAME",                   \
 		"the name in the agents' certificate, where it is not the URL's", NULL},            \
+	{"token-file", CLI_TEXT, SESSION_OPTION(s, token_file), "FILE",                             \
+		"our token for agents that ask for one (default: in a pod, the one mounted for them)", \
+		"@files"},                                                                          \
 	{"kubeconfig", CLI_TEXT, SESSION_OPTION(s, kubeconfig), "FILE",                             \
 		"find the agents by this cluster's API (default: in a pod, its service account)",   \
 		"@files"},                                                                          \

@@ -20,3 +20,12 @@ int session_discover(struct session *s, const struct session_options *o, enum se
 struct http_tls session_tls(const struct session_options *o);
 /* Puts a word on a cluster that is configured, and not meant by itself, behind a failure. */
 int session_hint_kube(struct err **err, int code);
+/*
+ * The file of the token that agents are shown: the option's, $PGJOLT_TOKEN_FILE, or the one that the manifests mount, made out
+ * to the agents alone. NULL: the one that serves with the API server. A kubeconfig is somebody's own choice of who to be,
+ * so what is mounted does not stand in for it. Borrowed.
+ */
+const char *session_token_path(const struct session_options *o, const struct kube_config *config);
+/* Fills in who we are for agents at URLs. -EINVAL and others: a file that was named cannot be read. */
+int session_identify(const struct session *s, const struct session_options *o, struct agent_address *a,
+	struct err **err);

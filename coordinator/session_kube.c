@@ -9,6 +9,7 @@
 
 /* Where the manifests mount the Secrets. */
 #define TLS_FOLDER "/etc/pgjolt/tls/"
+#define TOKEN_FILE "/var/run/secrets/pgjolt.io/token"
 
 bool session_wants_kube(const struct session_options *o)
 {
@@ -95,19 +96,39 @@ static int nobody_answers(const struct session *s, struct err **err)
 			 "pgjolt ...`, or `kubectl -n pgjolt exec -it deploy/pgjolt-toolbox -- pgjolt ...`");
 }
 
-static struct agent_address pod_address(const struct session *s,
-	const struct session_options *o)
+const char *session_token_path(const struct session_options *o, const struct kube_config *config)
 {
-	const struct kube_config *config = kube_config_of(s->kube);
-	struct agent_address address = {
-		.tls = session_tls(o),
-		.token_path = config->token_path,
-		.token = config->token,
-	};
+	const char *path = getenv("PGJOLT_TOKEN_FILE");
 
-	if (!address.tls.server_name)
-		address.tls.server_name = (char *)AGENT_SERVER_NAME;
-	return address;
+	if (o->token_file)
+		return o->token_file;
+	if (path && *path)
+		return path;
+	return !config || strcmp(config->source, "in-cluster") == 0 ? file_there(TOKEN_FILE) : NULL;
+}
+
+int session_identify(const struct session *s, const struct session_options *o, struct agent_address *a,
+	struct err **err)
+{
+	const struct kube_config *config = s->kube ? kube_config_of(s->kube) : NULL;
+	const char *path = session_token_path(o, config);
+	char *token = NULL;
+	int r;
+
+	a->tls = session_tls(o);
+	if (!path) {
+		a->token_path = config ? config->token_path : NULL;
+		a->token = config ? config->token : NULL;
+		return 0;
+	}
+	/* Read again for each request; here, so that a wrong name is told as such. */
+	r = kube_token_read(path, &token, err);
+	if (r < 0)
+		return err_wrap(err, r, "agents' token");
+	explicit_bzero(token, strlen(token));
+	free(token);
+	a->token_path = (char *)path;
+	return 0;
 }
 
 /* One that is not ready may be well, and its readiness be what the cluster cannot see now. */
@@ -116,7 +137,8 @@ static bool is_asked(const struct kube_agent *a, enum session_use use)
 	return a->url && (!a->why || use == SESSION_STOP || use == SESSION_EXISTING);
 }
 
-static void add_agents(struct session *s, const struct session_options *o, enum session_use use,
+/* us: all of their addresses but the URL. */
+static void add_agents(struct session *s, const struct agent_address *us, enum session_use use,
 	const struct kube_agents *agents)
 {
 	_cleanup_free_ struct agent_address *addresses = calloc(agents->count + 1, sizeof(*addresses));
@@ -127,7 +149,7 @@ static void add_agents(struct session *s, const struct session_options *o, enum 
 		abort();
 	for (size_t i = 0; i < agents->count; i++)
 		if (is_asked(&agents->items[i], use)) {
-			addresses[n] = pod_address(s, o);
+			addresses[n] = *us;
 			addresses[n++].url = agents->items[i].url;
 		}
 	session_add(s, addresses, n, errors);
@@ -148,13 +170,18 @@ static void add_agents(struct session *s, const struct session_options *o, enum 
 int session_discover(struct session *s, const struct session_options *o, enum session_use use,
 	struct err **err)
 {
+	struct agent_address us = {0};
 	struct kube_agents agents = {0};
-	int r = kube_agents_list(s->kube, s->agents_namespace, &agents, err);
+	int r = session_identify(s, o, &us, err);
 
+	if (r >= 0)
+		r = kube_agents_list(s->kube, s->agents_namespace, &agents, err);
 	if (r < 0)
 		return r;
+	if (!us.tls.server_name)
+		us.tls.server_name = (char *)AGENT_SERVER_NAME;
 	s->discovered = true;
-	add_agents(s, o, use, &agents);
+	add_agents(s, &us, use, &agents);
 	kube_agents_done(&agents);
 	if (!s->n_links && use != SESSION_STOP)
 		return nobody_answers(s, err);

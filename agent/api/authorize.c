@@ -44,6 +44,7 @@ struct entry {
 
 struct authorizer {
 	struct kube *kube;
+	const char *audience;		/* NULL: the API server's own */
 	uint64_t cache_ns;
 	authorize_listener listener;
 	void *data;
@@ -175,6 +176,31 @@ static cJSON *access_body(const struct entry *e, const cJSON *user)
 	return body;
 }
 
+static void entry_stranger(struct entry *e, const char *why)
+{
+	char text[TEXT_BYTES];
+
+	if (e->all->audience)
+		snprintf(text, sizeof(text), "a token for the audience \"%.60s\" is needed: %s", e->all->audience,
+			why);
+	else
+		snprintf(text, sizeof(text), "%s", why);
+	entry_known(e, STRANGER, "", text);
+}
+
+/* A server that knows nothing of audiences names none, and took any token. */
+static bool audience_is_right(const struct entry *e, const cJSON *review)
+{
+	const cJSON *item;
+
+	if (!e->all->audience)
+		return true;
+	cJSON_ArrayForEach(item, kube_field(review, "status.audiences"))
+		if (cJSON_IsString(item) && strcmp(item->valuestring, e->all->audience) == 0)
+			return true;
+	return false;
+}
+
 static void on_review(int r, const cJSON *json, const struct err *err, void *data)
 {
 	_cleanup_err_ struct err *why = NULL;
@@ -189,7 +215,11 @@ static void on_review(int r, const cJSON *json, const struct err *err, void *dat
 	name = kube_text(json, "status.user.username");
 	problem = kube_text(json, "status.error");
 	if (!cJSON_IsTrue(kube_field(json, "status.authenticated")) || !name || !*name) {
-		entry_known(e, STRANGER, "", problem && *problem ? problem : "the token is nobody's");
+		entry_stranger(e, problem && *problem ? problem : "the token is nobody's");
+		return;
+	}
+	if (!audience_is_right(e, json)) {
+		entry_stranger(e, "the API server does not say whom this one is for");
 		return;
 	}
 	set_text(e->user, name);
@@ -210,6 +240,12 @@ static void start_asking(struct entry *e, const char *token)
 	json_add_string(body, "apiVersion", "authentication.k8s.io/v1");
 	json_add_string(body, "kind", "TokenReview");
 	json_add_string(spec, "token", token);
+	if (e->all->audience) {
+		cJSON *audiences = json_array();
+
+		json_append(audiences, cJSON_CreateString(e->all->audience));
+		json_add_item(spec, "audiences", audiences);
+	}
 	json_add_item(body, "spec", spec);
 	e->all->asked++;
 	r = kube_start(e->all->kube, "POST", REVIEWS_PATH, body, ASK_TIMEOUT_MS, on_review, e,
@@ -327,14 +363,15 @@ void authorizer_ask(struct authorizer *a, const struct authorize_ask *ask, autho
 		done(&none, data);
 }
 
-int authorizer_new(struct kube *kube, uint64_t cache_ms, authorize_listener listener, void *data,
-	struct authorizer **ret, struct err **err)
+int authorizer_new(struct kube *kube, const char *audience, uint64_t cache_ms, authorize_listener listener,
+	void *data, struct authorizer **ret, struct err **err)
 {
 	struct authorizer *a = calloc(1, sizeof(*a));
 
 	if (!a)
 		return err_errno(err, ENOMEM, "authorization");
 	a->kube = kube;
+	a->audience = audience;
 	a->cache_ns = cache_ms * NS_PER_MS;
 	a->listener = listener;
 	a->data = data;

@@ -40,9 +40,10 @@ struct decision {
 /* A fresh answer of the API server, for the audit. */
 typedef void (*authorize_listener)(const struct authorize_ask *ask, const struct decision *d, void *data);
 
-/* kube is borrowed. */
-int authorizer_new(struct kube *kube, uint64_t cache_ms, authorize_listener listener, void *data,
-	struct authorizer **ret, struct err **err);
+/* kube and audience are borrowed. audience: whom a token must be for, so that one which serves with the agents serves
+ * nowhere else, and none of the API server's has to be shown to them; NULL: the API server. */
+int authorizer_new(struct kube *kube, const char *audience, uint64_t cache_ms, authorize_listener listener,
+	void *data, struct authorizer **ret, struct err **err);
 /* Those who wait are told that it is not known. */
 void authorizer_free(struct authorizer *a);
 

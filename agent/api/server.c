@@ -92,8 +92,8 @@ static int start(struct api_server *s, struct err **err)
 	if (r < 0)
 		return r;
 	if (a->config.kubernetes.authorize)
-		r = authorizer_new(kubernetes_api(a->kubernetes), a->config.kubernetes.authorize_cache_ms,
-			audit_decision, s, &s->authorizer, err);
+		r = authorizer_new(kubernetes_api(a->kubernetes), a->config.kubernetes.token_audience,
+			a->config.kubernetes.authorize_cache_ms, audit_decision, s, &s->authorizer, err);
 	if (r < 0)
 		return r;
 	s->follow_id = event_log_follow(a->events, on_event, s);

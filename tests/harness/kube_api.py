@@ -17,6 +17,7 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 AGENT_TOKEN = "token-of-the-agent"
+API_AUDIENCE = "https://kubernetes.default.svc"
 
 
 def matches(item, query):
@@ -176,6 +177,19 @@ class Handler(BaseHTTPRequestHandler):
             api.watchers.remove(events)
             self.close_connection = True
 
+    def review(self, spec):
+        """As the real one: without audiences asked for, the token must be for the API server."""
+        api = self.server.api
+        user, wanted = api.users.get(spec["token"]), spec.get("audiences") or [API_AUDIENCE]
+        if not user:
+            return {"authenticated": False, "error": "token has expired"}
+        of_token = api.audiences.get(spec["token"], [API_AUDIENCE])
+        both = [a for a in wanted if a in of_token]
+        if api.knows_audiences and not both:
+            return {"authenticated": False, "error": f"token audiences {of_token} is invalid for the target audiences {wanted}"}
+        return {"authenticated": True, **({"audiences": both} if api.knows_audiences else {}), "user": {
+            "username": user, "uid": "u-" + user, "groups": ["system:serviceaccounts"], "extra": {"x": ["y"]}}}
+
     def do_POST(self):
         api = self.server.api
         if self.place(self.path)[1] == "leases":
@@ -187,10 +201,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         api.answer_after.wait(10)
         if self.path == "/apis/authentication.k8s.io/v1/tokenreviews":
-            user = api.users.get(body["spec"]["token"])
-            body["status"] = {"authenticated": True, "user": {
-                "username": user, "uid": "u-" + user, "groups": ["system:serviceaccounts"], "extra": {"x": ["y"]}}} \
-                if user else {"authenticated": False, "error": "token has expired"}
+            body["status"] = self.review(body["spec"])
         elif self.path == "/apis/authorization.k8s.io/v1/subjectaccessreviews":
             spec = body["spec"]
             what = spec["resourceAttributes"]
@@ -209,6 +220,7 @@ class KubeApi:
         self.certificate, self.key = certificate, key
         self.lock = threading.RLock()
         self.users, self.rights, self.calls = {}, set(), []
+        self.audiences, self.knows_audiences = {}, True     # of tokens; of the server
         self.objects = {"namespaces": {}, "pods": {}, "configmaps": {}, "leases": {}, "nodes": {}}
         self.before_change = None
         self.version, self.history, self.watchers = 100, [], []

@@ -132,7 +132,8 @@ def agents_logs(world):
 
 
 def account(world, namespace, name):
-    """A service account's token as a kubeconfig in the toolbox: that caller, whose pgjolt may also read the cluster."""
+    """Options by which a caller in the toolbox is that service account: a kubeconfig with a token for the API server, whose
+    pgjolt may also read the cluster, and a file with one for agents."""
     world.kubectl("-n", namespace, "create", "serviceaccount", name)
     world.kubectl("create", "clusterrolebinding", f"test-{name}", "--clusterrole=pgjolt-toolbox",
                   f"--serviceaccount={namespace}:{name}")
@@ -148,27 +149,38 @@ def account(world, namespace, name):
               "clusters": [{"name": "it", "cluster": {"server": f"https://{server}", "certificate-authority-data": data["ca.crt"]}}],
               "users": [{"name": "it", "user": {"token": base64.b64decode(data["token"]).decode()}}]}
     world.toolbox("sh", "-c", f"umask 077; cat >/tmp/{name}.json", stdin=json.dumps(config))
-    return f"/tmp/{name}.json"
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+             "spec": {"audiences": ["pgjolt.io"], "expirationSeconds": 3600}}
+    answer = world.kubectl("create", "--raw", f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token", "-f", "-",
+                           stdin=json.dumps(asked))
+    world.toolbox("sh", "-c", f"umask 077; cat >/tmp/{name}.token", stdin=json.loads(answer)["status"]["token"])
+    return "--kubeconfig", f"/tmp/{name}.json", "--token-file", f"/tmp/{name}.token"
 
 
 def test_caller_without_the_right_is_refused(world):
-    config = account(world, "pgjolt", "stranger")
-    refused(world, inject(world, "--kubeconfig", config), "may not create", "not allowed", "may not")
+    caller = account(world, "pgjolt", "stranger")
+    refused(world, inject(world, *caller), "may not create", "not allowed", "may not")
     log = agents_logs(world)
     assert "system:serviceaccount:pgjolt:stranger" in log and "403" in log, log[-3000:]
 
 
+def test_token_for_another_audience_is_refused(world):
+    token = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    refused(world, inject(world, "--token-file", token), 'audience "pgjolt.io"')
+    assert re.search(r"audit: .*401, the token is refused: a token for the audience", agents_logs(world))
+
+
 def test_right_in_another_namespace_does_not_serve(world):
     world.kubectl("create", "namespace", "elsewhere")
-    config = account(world, "elsewhere", "neighbour")
+    caller = account(world, "elsewhere", "neighbour")
     world.kubectl("-n", "elsewhere", "create", "rolebinding", "may", "--clusterrole=pgjolt-operator",
                   "--serviceaccount=elsewhere:neighbour")
-    refused(world, inject(world, "--kubeconfig", config), "may not create", "not allowed", "may not")
+    refused(world, inject(world, *caller), "may not create", "not allowed", "may not")
     assert "system:serviceaccount:elsewhere:neighbour" in agents_logs(world)
     world.kubectl("-n", "shop", "create", "rolebinding", "neighbour", "--clusterrole=pgjolt-operator",
                   "--serviceaccount=elsewhere:neighbour")
     # The refusal is kept for 5 s.
-    wait_for("the right serves", lambda: inject(world, "--kubeconfig", config).returncode == 0, 30)
+    wait_for("the right serves", lambda: inject(world, *caller).returncode == 0, 30)
     world.wait_clean()
 
 
@@ -180,6 +192,31 @@ def test_namespace_that_did_not_opt_in_is_refused(world):
     finally:
         world.kubectl("label", "namespace", "shop", "pgjolt.io/enabled=true")
     wait_for("the label is known", lambda: inject(world).returncode == 0, 20)
+
+
+def test_share_of_the_cluster(world):
+    """Two agents, each with members of its own: one of three at once."""
+    world.kubectl("annotate", "namespace", "shop", "pgjolt.io/max-share=50%")
+    try:
+        node = other_node(world)
+        mine = [o for o in world.pods() if o["spec"]["nodeName"] == node]
+        others = [o for o in world.pods() if o["spec"]["nodeName"] != node]
+        hold(world, node)
+        for o in others:
+            refused_words = inject(world, target=f"shop/{o['metadata']['name']}")
+            assert refused_words.returncode != 0, refused_words.stdout
+            said = refused_words.stdout + refused_words.stderr
+            assert "1 of 3 instances of cluster shop/orders" in said and "annotation pgjolt.io/max-share" in said, said
+        leases = [o for o in world.get("-n", "pgjolt", "leases") if o["metadata"]["name"].startswith("pgjolt-share-")]
+        assert [o["metadata"]["name"] for o in leases] == ["pgjolt-share-shop.orders"] and mine, leases
+    finally:
+        world.tidy()
+        world.kubectl("annotate", "namespace", "shop", "pgjolt.io/max-share-")
+    wait_for("claims are given back", lambda: not [
+        o for o in world.get("-n", "pgjolt", "leases") if o["metadata"]["name"].startswith("pgjolt-share-")], 30)
+    wait_for("others are taken again", lambda: inject(
+        world, target=f"shop/{others[0]['metadata']['name']}").returncode == 0, 30)
+    world.wait_clean()
 
 
 def test_foreign_and_expired_certificates_are_refused(world):
@@ -227,7 +264,7 @@ def test_request_sent_again_is_refused(world):
     o = next(o for o in world.pods() if o["metadata"]["labels"]["role"] != "master")
     agent = next(a for a in world.pods("pgjolt", "component=agent") if a["spec"]["nodeName"] == o["spec"]["nodeName"])
     sender = f"shop/{world.primary()}".split("/")[1]
-    token = world.toolbox("cat", "/var/run/secrets/kubernetes.io/serviceaccount/token")
+    token = world.toolbox("cat", "/var/run/secrets/pgjolt.io/token")
     files = {"ca.crt": world.authority.ca, "tls.crt": os.path.join(world.authority.folder, "pgjolt-client.crt"),
              "tls.key": os.path.join(world.authority.folder, "pgjolt-client.key")}
     world.authority.issue("pgjolt-client")

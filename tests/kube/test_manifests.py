@@ -182,7 +182,7 @@ def test_schema(world):
     for over in SAME.values():
         jsonschema.validate({**values, **over}, schema)
     for wrong in ({"tun": "yes"}, {"authorise": "kubernetes"}, {"podMonitor": "true"}, {"image": {"tag": "1"}},
-                  {"agent": {"options": ["max-duration"]}}):
+                  {"agent": {"options": ["max-duration"]}}, {"maxShare": "150%"}, {"maxShare": "50"}, {"tokenAudience": "a b"}):
         try:
             jsonschema.validate({**copy.deepcopy(values), **wrong}, schema)
         except jsonschema.ValidationError:
@@ -197,6 +197,39 @@ def test_chart_takes_values(world):
     assert agent["image"] == "images.example/pgjolt:7" and agent["args"][-1] == "--max-duration=5m"
     assert spec["imagePullSecrets"] == [{"name": "pull"}]
     assert not [k for k in rendered if k[0] == "NetworkPolicy"]
+
+
+def volume_of(rendered, name):
+    """Of the toolbox: where it is mounted, and what it is; None: not there."""
+    spec = rendered["Deployment", "pgjolt", "pgjolt-toolbox"]["spec"]["template"]["spec"]
+    volume = [v for v in spec["volumes"] if v["name"] == name]
+    mounts = [m["mountPath"] for m in spec["containers"][0]["volumeMounts"] if m["name"] == name]
+    assert len(volume) == len(mounts), rendered
+    return (mounts[0], volume[0]) if volume else None
+
+
+def test_callers_tokens_are_for_the_agents_alone(world):
+    def audience(values):
+        rendered = world.helm(values)
+        asked = [a.split("=")[1] for a in agent_of(rendered)[1]["args"] if a.startswith("--token-audience=")]
+        return asked, volume_of(rendered, "token")
+    standard = world.kustomize("standard")
+    where, volume = volume_of(standard, "token")
+    assert where == "/var/run/secrets/pgjolt.io"
+    assert [s["serviceAccountToken"]["audience"] for s in volume["projected"]["sources"]] == ["pgjolt.io"]
+    assert "--token-audience=pgjolt.io" in agent_of(standard)[1]["args"]
+    assert audience({"tokenAudience": ""}) == ([], None)
+    asked, (_, volume) = audience({"tokenAudience": "drills"})
+    assert asked == ["drills"] == [s["serviceAccountToken"]["audience"] for s in volume["projected"]["sources"]]
+
+
+def test_share_of_a_cluster(world):
+    assert not [a for a in agent_of(world.helm({}))[1]["args"] if a.startswith("--max-share")]
+    assert "--max-share=50%" in agent_of(world.helm({"maxShare": "50%"}))[1]["args"]
+    rules = world.kustomize("standard")["Role", "pgjolt", "pgjolt-agent"]["rules"]
+    assert [r["verbs"] for r in rules if r["resources"] == ["leases"]] == [["get", "list", "create", "update", "delete"]]
+    # What writes claims must not be able to lift the kill switch.
+    assert [r["verbs"] for r in rules if r["resources"] == ["configmaps"]] == [["get", "list", "watch"]]
 
 
 def test_versions_agree(world):

@@ -4,12 +4,13 @@ PostgreSQL whose control group and log folder are a pod's."""
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "harness"))
-from agent_http import Agent  # noqa: E402
+from agent_http import BUILD, Agent  # noqa: E402
 from kube_api import KubeApi  # noqa: E402
 from kube_world import Caller, Pod, agent_options, free_port, make_certificates  # noqa: E402
 from openapi import Document  # noqa: E402
@@ -254,6 +255,58 @@ class Away(WithAgent):
         finally:
             api.start()
         self.agent.wait_for(lambda: self.node()["accepting"])
+
+
+class Audience(WithAgent):
+    more = ("--token-audience", "pgjolt.io", "--authorize-cache", "2s")
+
+    def setUp(self):
+        api.audiences.update({"my-token": ["pgjolt.io"], "others-token": ["pgjolt.io", "elsewhere"]})
+        self.addCleanup(api.audiences.clear)
+        api.users["api-token"] = ME
+        super().setUp()
+
+    def pgjolt(self, token_file, **environment):
+        return subprocess.run(
+            [os.path.join(BUILD, "coordinator", "pgjolt"), "nodes", "--agent", f"https://127.0.0.1:{self.port}", "--tls-ca",
+             file("ca.pem"), "--tls-cert", file("pair.pem"), "--tls-key", file("pair.key"), "--json",
+             *(["--token-file", token_file] if token_file else [])], capture_output=True, text=True, timeout=60, check=False,
+            env={"PATH": os.environ["PATH"], "HOME": self.where, **environment})
+
+    def test_tokens_are_for_us(self):
+        self.assertEqual(self.arm("one").status, 201)
+        self.assertEqual(self.other("GET", "/v1/node").status, 200)
+        # The very same user, by the token that he has for the API server.
+        wrong = self.caller("api-token")
+        self.refused(wrong("GET", "/v1/node"), 401, "a token for the audience \"pgjolt.io\" is needed", "invalid for the target")
+        self.refused(self.arm("two", wrong), 401, "audience")
+        self.refused(wrong("POST", "/v1/revert"), 401, "audience")
+        self.assertIn("a token: is nobody's, may not create faults.pgjolt.io", self.agent.read_log())
+        self.assertIn("401, the token is refused: a token for the audience", self.agent.read_log())
+        self.assertNotIn("api-token", self.agent.read_log())
+        # A server that knows nothing of audiences takes any token; the agent does not.
+        api.knows_audiences = False
+        self.addCleanup(setattr, api, "knows_audiences", True)
+        self.agent.wait_for(lambda: self.arm(f"t-{os.urandom(4).hex()}", **SPARE).status == 401)
+        self.refused(self.arm("three"), 401, "does not say whom this one is for")
+
+    def test_pgjolt_reads_the_file_that_it_is_given(self):
+        path = os.path.join(self.where, "token")
+        for token, code in (("my-token", 0), ("api-token", None), ("others-token", 0)):
+            with open(path, "w", encoding="ascii") as f:
+                f.write(token + "\n")
+            for r in (self.pgjolt(path), self.pgjolt(None, PGJOLT_TOKEN_FILE=path)):
+                self.assertNotIn(token, r.stdout + r.stderr)
+                if code == 0:
+                    self.assertEqual(r.returncode, 0, r.stderr)
+                    self.assertEqual(json.loads(r.stdout)[0]["name"], NODE)
+                else:
+                    self.assertNotEqual(r.returncode, 0)
+                    self.assertIn("audience", r.stderr)
+        r = self.pgjolt(os.path.join(self.where, "none"))
+        self.assertNotEqual(r.returncode, 0)
+        self.assertIn("none", r.stderr)
+        self.assertIn("a service account's token is needed", self.pgjolt(None).stderr)
 
 
 class KillSwitch(WithAgent):
