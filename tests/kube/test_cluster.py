@@ -194,28 +194,50 @@ def test_namespace_that_did_not_opt_in_is_refused(world):
     wait_for("the label is known", lambda: inject(world).returncode == 0, 20)
 
 
+TWO = """
+drill: two
+summary: A fault on each of two instances
+vars: {one: none, other: none}
+steps:
+  - parallel:
+      - {inject: proc-freeze, target: "${one}", for: 3s, mayMiss: true, params: {processes: titles, titles: [checkpointer]}}
+      - {inject: proc-freeze, target: "${other}", for: 3s, mayMiss: true, params: {processes: titles, titles: [checkpointer]}}
+  - {wait: reverted, limit: 1m}
+"""
+
+
 def test_share_of_the_cluster(world):
     """Two agents, each with members of its own: one of three at once."""
+    by_node = {o["spec"]["nodeName"]: f"shop/{o['metadata']['name']}" for o in world.pods()}
+    one, other = sorted(by_node.values())
+    world.toolbox("sh", "-c", "cat >/tmp/two.yaml", stdin=TWO)
+
+    def run():
+        r = world.toolbox("pgjolt", "run", "/tmp/two.yaml", "--cluster", CLUSTER, "--set", f"one={one}", "--set", f"other={other}",
+                          check=False)
+        return r.returncode, r.stdout + r.stderr
+
+    def leases():
+        return [o["metadata"]["name"] for o in world.get("-n", "pgjolt", "leases")
+                if o["metadata"]["name"].startswith("pgjolt-share-")]
+    code, said = run()
+    assert code == 0, said
+    assert not leases(), leases()       # where no bound holds nothing is claimed
     world.kubectl("annotate", "namespace", "shop", "pgjolt.io/max-share=50%")
     try:
-        node = other_node(world)
-        mine = [o for o in world.pods() if o["spec"]["nodeName"] == node]
-        others = [o for o in world.pods() if o["spec"]["nodeName"] != node]
-        hold(world, node)
-        for o in others:
-            refused_words = inject(world, target=f"shop/{o['metadata']['name']}")
-            assert refused_words.returncode != 0, refused_words.stdout
-            said = refused_words.stdout + refused_words.stderr
-            assert "1 of 3 instances of cluster shop/orders" in said and "annotation pgjolt.io/max-share" in said, said
-        leases = [o for o in world.get("-n", "pgjolt", "leases") if o["metadata"]["name"].startswith("pgjolt-share-")]
-        assert [o["metadata"]["name"] for o in leases] == ["pgjolt-share-shop.orders"] and mine, leases
+        # Each agent hears of the annotation by itself.
+        code, said = wait_for("the bound is known", lambda: (lambda r: r[0] != 0 and r)(run()), 60)
+        assert "1 of 3 instances of cluster shop/orders is under fault" in said, said
+        assert "annotation pgjolt.io/max-share" in said, said
+        world.wait_clean()
+        wait_for("claims are given back", lambda: not leases(), 30)
+        for target in (one, other):     # one after the other
+            r = inject(world, target=target)
+            assert r.returncode == 0, r.stdout + r.stderr
     finally:
-        world.tidy()
         world.kubectl("annotate", "namespace", "shop", "pgjolt.io/max-share-")
-    wait_for("claims are given back", lambda: not [
-        o for o in world.get("-n", "pgjolt", "leases") if o["metadata"]["name"].startswith("pgjolt-share-")], 30)
-    wait_for("others are taken again", lambda: inject(
-        world, target=f"shop/{others[0]['metadata']['name']}").returncode == 0, 30)
+    wait_for("claims are given back", lambda: not leases(), 30)
+    assert re.search(r"audit: .*409, .*1 of 3 instances of cluster shop/orders", agents_logs(world))
     world.wait_clean()
 
 
