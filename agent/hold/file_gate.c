@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -12,11 +11,13 @@
 #include <sys/eventfd.h>
 #include <sys/fanotify.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include "core/cleanup.h"
 #include "core/clock.h"
+#include "hold/path_cache.h"
+#include "hold/promptness.h"
 #include "hold/queue.h"
+#include "hold/thread_call.h"
 
 /* include/uapi/linux/fanotify.h of Linux 6.14. */
 #ifndef FAN_PRE_ACCESS
@@ -37,7 +38,6 @@ struct event_range {
 	(FAN_CLASS_PRE_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE |         \
 		FAN_UNLIMITED_MARKS | FAN_REPORT_TID)
 #define EVENT_FLAGS (O_RDONLY | O_LARGEFILE | O_CLOEXEC | O_NOATIME)
-#define CALL_TRIES 50
 
 /* A read or write that waits. */
 struct held {
@@ -57,6 +57,9 @@ struct file_gate {
 
 	/* The thread's own. */
 	struct queue queue;
+	struct promptness promptness;
+	struct path_cache paths;
+	struct thread_calls calls;
 	uint64_t timer_ns;
 	char buffer[16384] __attribute__((aligned(8)));
 };
@@ -89,57 +92,20 @@ static void event_answer(struct file_gate *g, int fd, uint32_t answer)
 	close(fd);
 }
 
-/*
- * Read or write: what the event does not say, the number of the call does that its thread is in.
- * The thread is about to sleep when the event is read, so it may be "running" for a moment.
- */
-static enum disk_operation operation_of(pid_t tid)
-{
-	char path[64], text[32];
-	long call;
-
-	snprintf(path, sizeof(path), "/proc/%d/syscall", tid);
-	for (int i = 0; i < CALL_TRIES; i++) {
-		_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-		ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
-
-		if (n <= 0)
-			break;
-		text[n] = '\0';
-		if (text[0] == 'r')
-			continue;
-		call = strtol(text, NULL, 10);
-		if (call == SYS_read || call == SYS_pread64 || call == SYS_readv ||
-		    call == SYS_preadv || call == SYS_preadv2)
-			return DISK_READ;
-		if (call == SYS_write || call == SYS_pwrite64 || call == SYS_writev ||
-		    call == SYS_pwritev || call == SYS_pwritev2)
-			return DISK_WRITE;
-		break;
-	}
-	return DISK_OPERATION_MAX;
-}
-
-static bool event_matches(struct file_gate *g, const struct fanotify_event_metadata *m,
+static bool event_matches(struct file_gate *g, const struct fanotify_event_metadata *m, uint64_t now,
 	enum disk_operation *ret_operation, enum disk_class *ret_class)
 {
 	static const unsigned both = 1U << DISK_READ | 1U << DISK_WRITE;
-	char link[64], path[PATH_MAX];
-	ssize_t n;
 
 	if (g->filter.process && !g->filter.process(g->filter.data, m->pid))
 		return false;
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", m->fd);
-	n = readlink(link, path, sizeof(path) - 1);
-	if (n <= 0)
-		return false;
-	path[n] = '\0';
-	if (g->filter.path && !g->filter.path(g->filter.data, path, ret_class))
+	if (!path_cache_matches(&g->paths, &g->filter, m->fd, now, ret_class))
 		return false;
 	*ret_operation = m->mask & FAN_OPEN_PERM ? DISK_OPEN : DISK_OPERATION_MAX;
 	if (*ret_operation == DISK_OPEN || (g->filter.operations & both) == both)
 		return true;
-	*ret_operation = operation_of(m->pid);
+	/* What the event does not say. */
+	*ret_operation = thread_calls_get(&g->calls, m->pid);
 	return *ret_operation < DISK_OPERATION_MAX &&
 	       (g->filter.operations & 1U << *ret_operation);
 }
@@ -159,6 +125,7 @@ static bool event_hold(struct file_gate *g, int fd, uint64_t arrival_ns, uint64_
 
 	if (!h)
 		return false;
+	promptness_hold(&g->promptness);
 	*h = (struct held){.fd = fd, .arrival_ns = arrival_ns};
 	if (queue_push(&g->queue, arrival_ns + delay_ns, h) < 0) {
 		free(h);
@@ -175,7 +142,7 @@ static void event_take(struct file_gate *g, const struct fanotify_event_metadata
 	uint64_t arrival = now_ns(), delay = 0;
 
 	g->gate.counts.seen++;
-	if (gate_is_open(&g->gate) && event_matches(g, m, &operation, &class)) {
+	if (gate_is_open(&g->gate) && event_matches(g, m, arrival, &operation, &class)) {
 		if (g->filter.taken && operation != DISK_OPEN)
 			g->filter.taken(g->filter.data, m->pid);
 		verdict = gate_choose(&g->gate, &delay);
@@ -187,6 +154,8 @@ static void event_take(struct file_gate *g, const struct fanotify_event_metadata
 	if (verdict == GATE_PASS) {
 		event_answer(g, m->fd, FAN_ALLOW);
 		gate_count_passed(&g->gate, now_ns() - arrival);
+		if (!queue_head(&g->queue))
+			promptness_pass(&g->promptness, arrival);
 		return;
 	}
 	gate_count_hit(&g->gate, verdict, operation, class, event_bytes(m));
@@ -194,17 +163,33 @@ static void event_take(struct file_gate *g, const struct fanotify_event_metadata
 		event_answer(g, m->fd, FAN_DENY_ERRNO(g->gate.effect.code));
 }
 
-static void events_read(struct file_gate *g)
+/* false if there were none. */
+static bool events_read(struct file_gate *g)
 {
-	ssize_t n = read(g->fan_fd, g->buffer, sizeof(g->buffer));
+	ssize_t got = read(g->fan_fd, g->buffer, sizeof(g->buffer)), n = got;
 	const struct fanotify_event_metadata *m = (const void *)g->buffer;
 
 	for (; n > 0 && FAN_EVENT_OK(m, n); m = FAN_EVENT_NEXT(m, n)) {
 		if (m->vers != FANOTIFY_METADATA_VERSION)
-			return;
+			break;
 		if (m->fd >= 0)
 			event_take(g, m);
 	}
+	return got > 0;
+}
+
+/* Who waits for an answer often asks again at once. */
+static bool events_await(struct file_gate *g)
+{
+	uint64_t until = now_ns() + PROMPT_SPIN_NS;
+	bool found = false;
+
+	if (queue_head(&g->queue) || !promptness_spins(&g->promptness))
+		return false;
+	while (!found && !atomic_load(&g->stopping) && now_ns() < until)
+		found = events_read(g);
+	promptness_spun(&g->promptness, found);
+	return found;
 }
 
 static void held_answer(struct file_gate *g, const struct queue_entry *e)
@@ -258,7 +243,7 @@ static void *gate_thread(void *data)
 		{.fd = g->timer_fd, .events = POLLIN},
 	};
 
-	gate_thread_be_prompt("pgjolt-file");
+	promptness_init(&g->promptness, "pgjolt-file");
 	while (!atomic_load(&g->stopping)) {
 		uint64_t ignored;
 
@@ -268,12 +253,15 @@ static void *gate_thread(void *data)
 			(void)!read(g->wake_fd, &ignored, sizeof(ignored));
 		if (fds[0].revents)
 			events_read(g);
-		held_release(g, !gate_is_open(&g->gate));
-		timer_set(g);
-		gate_publish(&g->gate);
+		do {
+			held_release(g, !gate_is_open(&g->gate));
+			timer_set(g);
+			gate_publish(&g->gate);
+		} while (fds[0].revents && events_await(g));
 	}
 	held_release(g, true);
 	gate_publish(&g->gate);
+	promptness_done(&g->promptness);
 	return NULL;
 }
 
@@ -364,6 +352,7 @@ int file_gate_new(const struct gate_effect *effect, const struct gate_filter *fi
 	gate_init(&g->gate, effect);
 	g->filter = *filter;
 	queue_init(&g->queue, 0);
+	thread_calls_init(&g->calls);
 	r = descriptors_open(g, dir_fds, n_dirs, err);
 	if (r == 0)
 		r = marks_try(g, err);
@@ -410,6 +399,7 @@ void file_gate_free(struct file_gate *g)
 	closep(&g->wake_fd);
 	closep(&g->timer_fd);
 	queue_done(&g->queue);
+	thread_calls_done(&g->calls);
 	free(g->dir_fds);
 	free(g);
 }
