@@ -2,7 +2,7 @@
  * The chart: a lane for each probe, all over one time axis. Texts are HTML at places in percent and only the
  * areas are SVG, stretched, so that it is legible at any width.
  */
-#include "report/html.h"
+#include "report/html_chart.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,93 +11,11 @@
 #define COLUMNS_MAX 1000
 #define BUCKETS_MAX 100000
 
-struct chart {
-	FILE *f;
-	const cJSON *report;
-	double t0;		/* NAN: no fault fired */
-	double bucket_ms, from_ms, to_ms;
-	size_t buckets;
-	size_t merge;		/* buckets a column */
-};
-
-static double percent(const struct chart *c, double ms)
+double chart_percent(const struct chart *c, double ms)
 {
 	double p = (ms - c->from_ms) / (c->to_ms - c->from_ms) * 100;
 
 	return p < 0 ? 0 : p > 100 ? 100 : p;
-}
-
-/* ---- phases ---- */
-
-struct mark {
-	double ms;
-	const struct report_milestone *milestone;
-};
-
-static int by_ms(const void *a, const void *b)
-{
-	const struct mark *x = a, *y = b;
-
-	return (x->ms > y->ms) - (x->ms < y->ms);
-}
-
-/* Known milestones by time; T0 first. */
-static size_t find_marks(const cJSON *report, struct mark marks[static MILESTONE_MAX])
-{
-	const cJSON *all = json_get(report, "milestones_ms");
-	size_t n = 0;
-
-	for (size_t i = 0; i < MILESTONE_MAX; i++) {
-		double ms = report_number(all, report_milestones[i].key);
-
-		if (!isnan(ms) && ms >= 0)
-			marks[n++] = (struct mark){ms, &report_milestones[i]};
-	}
-	qsort(marks, n, sizeof(*marks), by_ms);
-	return n;
-}
-
-/* The way to recovery: the readers' part, the old primary's and what took no time are beside it. */
-static size_t find_path(const cJSON *report, struct mark marks[static MILESTONE_MAX])
-{
-	struct mark all[MILESTONE_MAX];
-	size_t n = find_marks(report, all), kept = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		ptrdiff_t which = all[i].milestone - report_milestones;
-
-		if (which != T6 && which != T7 && (kept == 0 || all[i].ms > marks[kept - 1].ms))
-			marks[kept++] = all[i];
-	}
-	return kept;
-}
-
-void html_phases(FILE *f, const cJSON *report)
-{
-	struct mark marks[MILESTONE_MAX];
-	size_t n = find_path(report, marks);
-	double end = n ? marks[n - 1].ms : 0;
-	char text[UNITS_TEXT_MAX];
-
-	if (n < 2 || end <= 0)
-		return;
-	fputs("<section><h2>Where the time went</h2>\n<div class=\"phases\" aria-hidden=\"true\">", f);
-	for (size_t i = 1; i < n; i++) {
-		double width = (marks[i].ms - marks[i - 1].ms) / end * 100;
-
-		fprintf(f, "<div class=\"p%zu\" style=\"width:%.3f%%\">", i - 1, width);
-		/* No room, no words. */
-		if (width >= 9)
-			fprintf(f, "%s %s", marks[i].milestone->name,
-				report_duration(marks[i].ms - marks[i - 1].ms, text));
-		fputs("</div>", f);
-	}
-	fputs("</div>\n<ul class=\"phase-list\">", f);
-	for (size_t i = 1; i < n; i++)
-		fprintf(f, "<li><i class=\"p%zu\"></i>%s until <strong>%s</strong> %s</li>", i - 1,
-			report_duration(marks[i].ms - marks[i - 1].ms, text),
-			marks[i].milestone->name, marks[i].milestone->means);
-	fputs("</ul></section>\n", f);
 }
 
 /* ---- lanes ---- */
@@ -251,8 +169,8 @@ static void put_states(const struct chart *c, const cJSON *state)
 	fputs("<div class=\"lane strip\"><div class=\"lane-name\">state, by SQL</div>"
 	      "<div class=\"lane-plot\">", c->f);
 	cJSON_ArrayForEach(span, report_list(state, "spans")) {
-		double from = percent(c, report_number(span, "from_ms"));
-		double to = percent(c, report_number(span, "to_ms"));
+		double from = chart_percent(c, report_number(span, "from_ms"));
+		double to = chart_percent(c, report_number(span, "to_ms"));
 		int word = string_table_from(state_words, ELEMENTS(state_words),
 			report_text(span, "state"));
 		char text[UNITS_TEXT_MAX];
@@ -329,8 +247,8 @@ static void put_faults(const struct chart *c)
 
 		if (isnan(fired) || n++ >= FAULT_LANES_MAX)
 			continue;
-		from = percent(c, fired);
-		to = percent(c, isnan(reverted) ? c->to_ms : fmax(reverted, fired));
+		from = chart_percent(c, fired);
+		to = chart_percent(c, isnan(reverted) ? c->to_ms : fmax(reverted, fired));
 		fputs("<div class=\"lane strip\"><div class=\"lane-name\">", c->f);
 		escape_markup(c->f, report_text_or(fault, "instance", "a fault"));
 		fprintf(c->f, "</div><div class=\"lane-plot\"><div class=\"bar\" "
@@ -346,68 +264,7 @@ static void put_faults(const struct chart *c)
 	}
 }
 
-/* ---- what lies over all lanes ---- */
-
-#define FLAG_ROWS 5
-
-/* Each in the first row where it does not lie on another one. Returns how many rows it took. */
-static size_t place_flags(const struct chart *c, const struct mark *marks, size_t n, size_t *rows)
-{
-	double free_from[FLAG_ROWS] = {0};
-	size_t used = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		double x = percent(c, c->t0 + marks[i].ms);
-		size_t row = 0;
-
-		while (row < FLAG_ROWS - 1 && x < free_from[row])
-			row++;
-		free_from[row] = x + 5;
-		rows[i] = row;
-		used = row + 1 > used ? row + 1 : used;
-	}
-	return used;
-}
-
-static void put_flags(const struct chart *c)
-{
-	struct mark marks[MILESTONE_MAX];
-	size_t n = isnan(c->t0) ? 0 : find_marks(c->report, marks), rows[MILESTONE_MAX];
-	char text[UNITS_TEXT_MAX];
-
-	fprintf(c->f, "<div class=\"flags\" style=\"height:%zupx\">",
-		place_flags(c, marks, n, rows) * 19);
-	for (size_t i = 0; i < n; i++)
-		fprintf(c->f, "<span class=\"flag\" style=\"left:%.3f%%;top:%zupx\" title=\"%s: %s\">%s"
-			"</span>", percent(c, c->t0 + marks[i].ms), rows[i] * 19,
-			marks[i].milestone->means, report_duration(marks[i].ms, text),
-			marks[i].milestone->name);
-	fputs("</div>\n", c->f);
-}
-
-static void put_over(const struct chart *c)
-{
-	struct mark marks[MILESTONE_MAX];
-	size_t n = isnan(c->t0) ? 0 : find_marks(c->report, marks);
-	const cJSON *fault;
-
-	fputs("<div class=\"over\">", c->f);
-	cJSON_ArrayForEach(fault, report_list(c->report, "faults")) {
-		double fired = report_number(fault, "fired_ms");
-		double reverted = report_number(fault, "reverted_ms");
-
-		if (isnan(fired))
-			continue;
-		fprintf(c->f, "<div class=\"fault\" style=\"left:%.3f%%;width:%.3f%%\"></div>",
-			percent(c, fired),
-			percent(c, isnan(reverted) ? c->to_ms : fmax(reverted, fired)) -
-				percent(c, fired));
-	}
-	for (size_t i = 0; i < n; i++)
-		fprintf(c->f, "<div class=\"mile\" style=\"left:%.3f%%\"></div>",
-			percent(c, c->t0 + marks[i].ms));
-	fputs("</div>\n", c->f);
-}
+/* ---- axis and legend ---- */
 
 static double nice_step(double span_ms)
 {
@@ -428,7 +285,7 @@ static void put_axis(const struct chart *c)
 
 	fputs("<div class=\"axis\" aria-hidden=\"true\">", c->f);
 	for (double t = ceil((c->from_ms - zero) / step) * step; t <= c->to_ms - zero; t += step)
-		fprintf(c->f, "<span style=\"left:%.3f%%\">%g s</span>", percent(c, zero + t),
+		fprintf(c->f, "<span style=\"left:%.3f%%\">%g s</span>", chart_percent(c, zero + t),
 			t == 0 ? 0 : t / 1000);
 	fputs("</div>\n", c->f);
 }
@@ -502,8 +359,8 @@ void html_chart(FILE *f, const cJSON *report)
 		return;
 	fputs("<section><h2>What clients saw</h2>\n<div class=\"chart\" id=\"chart\" role=\"group\" "
 	      "aria-label=\"writes and reads over time; the tables below have the figures\">\n", f);
-	put_over(&c);
-	put_flags(&c);
+	chart_put_over(&c);
+	chart_put_flags(&c);
 	put_faults(&c);
 	fputs("<div class=\"group\">The clients' way</div>\n", f);
 	put_lanes(&c, NULL);

@@ -182,3 +182,13 @@ int run_record_find_instance(const struct run_record *r, const char *name)
 			return (int)i;
 	return -1;
 }
+
+void run_instance_is_on(struct run_instance *n, const char *node)
+{
+	const char *last = n->last_node ? n->last_node : n->node;
+
+	if (last && strcmp(last, node) == 0)
+		return;
+	free(n->last_node);
+	n->last_node = strdup(node);
+}

@@ -171,3 +171,6 @@ struct run_event *run_record_add_event(struct run_record *r, uint64_t at_ns, enu
 	__attribute__((format(printf, 7, 8)));
 /* Index, or -1. */
 int run_record_find_instance(const struct run_record *r, const char *name);
+
+/* Where its pod is now: the report tells where it began and where it was last. */
+void run_instance_is_on(struct run_instance *n, const char *node);

@@ -58,16 +58,6 @@ static void note_member(struct run *r, const struct cluster_view *v, const struc
 		"manager: %s is %s, %s", m->name, role_to_string(m->role), state);
 }
 
-static void follow_node(struct run_instance *n, const char *node)
-{
-	const char *last = n->last_node ? n->last_node : n->node;
-
-	if (last && strcmp(last, node) == 0)
-		return;
-	free(n->last_node);
-	n->last_node = strdup(node);
-}
-
 /* A pod that is made anew keeps its name and gets another address, and maybe another node. */
 static void follow_pods(struct run *r, const struct cluster_view *v)
 {
@@ -78,7 +68,7 @@ static void follow_pods(struct run *r, const struct cluster_view *v)
 		if (instance >= 0 && m->address)
 			probes_move(r->probes, (size_t)instance, m->address);
 		if (instance >= 0 && m->node)
-			follow_node(&r->record->instances[instance], m->node);
+			run_instance_is_on(&r->record->instances[instance], m->node);
 	}
 }
 

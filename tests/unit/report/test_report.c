@@ -242,6 +242,53 @@ Test(report, hostile_names_stay_text)
 	HAS_NOT(md, "\n|  ");
 }
 
+/* A pod that was made anew elsewhere: both nodes; one that stayed: its own. */
+Test(report, tells_where_a_pod_went)
+{
+	_cleanup_(run_record_freep) struct run_record *r = full();
+	_cleanup_json_ cJSON *o = NULL;
+	_cleanup_free_ char *html = NULL;
+	const cJSON *instances;
+
+	free(r->instances[0].node);
+	free(r->instances[1].node);
+	r->instances[0].node = strdup("node-a");
+	r->instances[1].node = strdup("node-b");
+	r->instances[1].last_node = strdup("node-c");
+	o = report_of(r);
+	instances = json_get(o, "instances");
+	cr_assert_null(json_get(cJSON_GetArrayItem(instances, 0), "last_node"));
+	cr_assert_str_eq(json_get(cJSON_GetArrayItem(instances, 1), "last_node")->valuestring, "node-c");
+	html = written(report_write_html, o);
+	HAS(html, ">node-a</td>");
+	HAS(html, ">node-b, then node-c</td>");
+}
+
+/* However close they are: none on another one, in a window of a telephone's width. */
+Test(report, names_of_milestones_do_not_overlap)
+{
+	_cleanup_(run_record_freep) struct run_record *r = full();
+	_cleanup_json_ cJSON *o = report_of(r);
+	_cleanup_free_ char *html = NULL;
+	cJSON *all = (cJSON *)json_get(o, "milestones_ms"), *m;
+	double lefts[16];
+	unsigned tops[16], n = 0;
+	int i = 0;
+
+	cJSON_ArrayForEach(m, all) {
+		m->type = cJSON_Number;
+		cJSON_SetNumberValue(m, 30.0 * i++);
+	}
+	html = written(report_write_html, o);
+	for (const char *p = html; (p = strstr(p, "class=\"flag\" style=\"")) && n < 16; p++, n++)
+		cr_assert_eq(sscanf(p, "class=\"flag\" style=\"left:%lf%%;top:%upx\"", &lefts[n], &tops[n]), 2);
+	cr_assert_eq(n, (unsigned)i);
+	cr_assert_gt(n, 5);
+	for (unsigned a = 0; a < n; a++)
+		for (unsigned b = 0; b < a; b++)
+			cr_assert(tops[a] != tops[b] || fabs(lefts[a] - lefts[b]) >= 9, "%u and %u", a, b);
+}
+
 Test(report, refused_runs_have_a_page_too)
 {
 	_cleanup_(run_record_freep) struct run_record *r = record_new();

@@ -55,3 +55,20 @@ Test(run_record, finds_instances_by_name)
 	cr_assert_eq(run_record_find_instance(r, "lab/pg2"), 1);
 	cr_assert_eq(run_record_find_instance(r, "lab/pg3"), -1);
 }
+
+/* A pod that stays, or is made anew on its node, has no other; one that moves has the last it was seen on. */
+Test(run_record, last_node)
+{
+	struct run_instance n = {.node = strdup("node1")};
+
+	run_instance_is_on(&n, "node1");
+	cr_assert_null(n.last_node);
+	run_instance_is_on(&n, "node2");
+	run_instance_is_on(&n, "node2");
+	cr_assert_str_eq(n.last_node, "node2");
+	run_instance_is_on(&n, "node3");
+	cr_assert_str_eq(n.last_node, "node3");
+	cr_assert_str_eq(n.node, "node1");
+	free(n.node);
+	free(n.last_node);
+}
