@@ -233,62 +233,6 @@ void cli_man(FILE *f)
 		f);
 }
 
-static void completion_words(FILE *f, const char *complete)
-{
-	if (!complete)
-		fputs("COMPREPLY=()", f);
-	else if (strcmp(complete, "@files") == 0)
-		fputs("COMPREPLY=($(compgen -f -- \"$cur\"))", f);
-	else if (strcmp(complete, "@faults") == 0)
-		fputs("COMPREPLY=($(compgen -W \"$(pgjolt faults --names 2>/dev/null)\" -- \"$cur\"))",
-			f);
-	else if (strcmp(complete, "@drills") == 0)
-		fputs("COMPREPLY=($(compgen -W \"$(pgjolt drills --names 2>/dev/null)\" -- \"$cur\") "
-		      "$(compgen -f -X '!*.y*ml' -- \"$cur\"))",
-			f);
-	else if (strcmp(complete, "@targets") == 0)
-		fputs("COMPREPLY=($(compgen -W \"$(pgjolt targets --names 2>/dev/null)\" -- \"$cur\"))",
-			f);
-	else
-		fprintf(f, "COMPREPLY=($(compgen -W \"%s\" -- \"$cur\"))", complete);
-}
-
-static void completion_verb(FILE *f, const struct cli_verb *v)
-{
-	fprintf(f, "\t%s)\n\t\tcase $prev in\n", v->name);
-	for (size_t i = 0; i < v->n_options; i++) {
-		if (v->options[i].type == CLI_FLAG)
-			continue;
-		fprintf(f, "\t\t--%s) ", v->options[i].name);
-		completion_words(f, v->options[i].complete);
-		fputs("; return ;;\n", f);
-	}
-	fputs("\t\tesac\n\t\tif [[ $cur == -* ]]; then\n\t\t\twords=\"--help", f);
-	for (size_t i = 0; i < v->n_options; i++)
-		fprintf(f, " --%s", v->options[i].name);
-	fputs("\"\n", f);
-	if (strcmp(v->name, "inject") == 0)
-		fputs("\t\t\twords+=\" $(pgjolt faults \"${COMP_WORDS[2]}\" --names 2>/dev/null)\"\n",
-			f);
-	fputs("\t\t\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n\t\telse\n\t\t\t", f);
-	completion_words(f, v->complete);
-	fputs("\n\t\tfi ;;\n", f);
-}
-
-void cli_completion_bash(FILE *f)
-{
-	fputs("# bash completion for pgjolt\n_pgjolt()\n{\n"
-	      "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words\n"
-	      "\tCOMPREPLY=()\n\tif ((COMP_CWORD == 1)); then\n\t\tCOMPREPLY=($(compgen -W \"",
-		f);
-	for (size_t i = 0; cli_verbs[i]; i++)
-		fprintf(f, "%s%s", i ? " " : "", cli_verbs[i]->name);
-	fputs("\" -- \"$cur\"))\n\t\treturn\n\tfi\n\tcase ${COMP_WORDS[1]} in\n", f);
-	for (size_t i = 0; cli_verbs[i]; i++)
-		completion_verb(f, cli_verbs[i]);
-	fputs("\tesac\n}\ncomplete -F _pgjolt pgjolt\n", f);
-}
-
 int cli_exit_code(const struct err *err)
 {
 	switch (err ? err->code : 0) {

@@ -34,7 +34,7 @@ struct cli_option {
 	size_t offset;		/* of the member in the verb's struct */
 	const char *argument;	/* "NAME" in the help; NULL for a flag */
 	const char *help;
-	const char *complete;	/* words for the shell, or "@targets", "@faults", "@drills", "@files" */
+	const char *complete;	/* words for the shell, or "@targets" and so on: cli_completion.c */
 };
 
 struct cli_verb {

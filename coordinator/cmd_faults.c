@@ -8,7 +8,7 @@
 
 struct options {
 	bool json, names;
-	char *format;
+	char *format, *values;
 };
 
 static void list_text(void)
@@ -48,6 +48,23 @@ static void list(const struct options *o)
 	}
 }
 
+/* Of a parameter: what it may be, where that can be listed. */
+static int print_values(const struct fault_spec *spec, const char *name, struct err **err)
+{
+	for (size_t i = 0; i < spec->n_params; i++) {
+		const struct param_spec *p = &spec->params[i];
+
+		if (strcmp(p->name, name))
+			continue;
+		for (size_t k = 0; p->type == PARAM_ENUM && p->choices[k]; k++)
+			puts(p->choices[k]);
+		if (p->type == PARAM_PEERS)
+			puts("all\nprimary\nreplicas\ninstances\ndcs\napiserver\noperator\ndns\nclients");
+		return 0;
+	}
+	return err_set(err, -EINVAL, "--values %s: %s has no such parameter", name, spec->name);
+}
+
 static int one(const struct options *o, const char *name, struct err **err)
 {
 	const struct fault_spec *spec;
@@ -57,6 +74,8 @@ static int one(const struct options *o, const char *name, struct err **err)
 
 	if (r < 0)
 		return r;
+	if (o->values)
+		return print_values(spec, o->values, err);
 	if (o->names) {
 		for (size_t i = 0; i < spec->n_params; i++)
 			printf("--%s\n", spec->params[i].name);
@@ -88,11 +107,14 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	if (r >= 0 && strv_length(arguments) > 1)
 		r = err_set(&err, -EINVAL, "one fault at a time, given were %zu",
 			strv_length(arguments));
+	if (r >= 0 && o.values && !arguments)
+		r = err_set(&err, -EINVAL, "--values goes with one fault");
 	if (r >= 0 && arguments)
 		r = one(&o, arguments[0], &err);
 	else if (r >= 0)
 		list(&o);
 	free(o.format);
+	free(o.values);
 	if (r == -ECANCELED)
 		return EXIT_PASSED;
 	return r < 0 ? cli_usage(verb, err) : EXIT_PASSED;
@@ -102,6 +124,8 @@ static const struct cli_option options[] = {
 	{"json", CLI_FLAG, offsetof(struct options, json), NULL, "print one JSON document", NULL},
 	{"names", CLI_FLAG, offsetof(struct options, names), NULL,
 		"names alone: the faults', or one fault's parameters as options", NULL},
+	{"values", CLI_TEXT, offsetof(struct options, values), "PARAMETER",
+		"what one fault's parameter may be, where that can be listed", NULL},
 	{"format", CLI_TEXT, offsetof(struct options, format), "FORMAT",
 		"of one fault's page: text (default) or markdown", "text markdown"},
 };

@@ -256,7 +256,7 @@ const struct cli_verb verb_report = {
 	.summary = "print a run's report; without a run, list the runs",
 	.description = "The exit code says whether it could be printed, whatever the run's verdict "
 		       "was.",
-	.complete = "@files",
+	.complete = "@runs",
 	.options = options,
 	.n_options = ELEMENTS(options),
 	.run = run,

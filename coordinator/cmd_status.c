@@ -8,7 +8,7 @@
 
 struct options {
 	struct session_options session;
-	bool all;
+	bool all, names;
 };
 
 static bool is_over(const struct experiment_info *e)
@@ -48,13 +48,17 @@ static int status(const struct options *o, struct err **err)
 
 			if (!o->all && is_over(e))
 				continue;
+			if (o->names)
+				puts(e->experiment);
 			json_append(all, experiment_info_to_json(e));
 			add_text(t, e);
 			shown++;
 		}
 	}
 	agent_replies_done(&replies);
-	if (r >= 0 && o->session.json) {
+	if (o->names) {
+		/* They have been printed. */
+	} else if (r >= 0 && o->session.json) {
 		_cleanup_free_ char *text = json_print_pretty(all);
 
 		puts(text);
@@ -76,7 +80,7 @@ static int without_agent(const struct options *o)
 		return cli_fail(err);
 	if (o->session.json)
 		puts("[]");
-	else if (!left)
+	else if (!left && !o->names)
 		puts("No agent runs here, so no experiment is under way.");
 	if (!left)
 		return EXIT_PASSED;
@@ -111,6 +115,7 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 
 static const struct cli_option options[] = {
 	SESSION_OPTIONS(struct options),
+	{"names", CLI_FLAG, offsetof(struct options, names), NULL, "their ids alone", NULL},
 	{"all", CLI_FLAG, offsetof(struct options, all), NULL, "those that ended too", NULL},
 };
 

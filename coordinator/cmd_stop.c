@@ -198,6 +198,7 @@ const struct cli_verb verb_stop = {
 	.name = "stop",
 	.arguments = "ID... | --all [--lock REASON] | --unlock",
 	.summary = "revert experiments now",
+	.complete = "@experiments",
 	.options = options,
 	.n_options = ELEMENTS(options),
 	.run = run,

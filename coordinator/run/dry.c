@@ -74,7 +74,7 @@ static int plan_inject(struct plan *p, const struct step *s, unsigned depth, cJS
 	if (s->params)
 		json_add_item(out, "params", cJSON_Duplicate(s->params, true));
 	json_add_item(out, "targets", list);
-	say(p, depth, "%s for at most %s, target %s", s->fault->name, limit, s->target.text);
+	say(p, depth, "inject %s for at most %s, target %s", s->fault->name, limit, s->target.text);
 	say(p, depth + 1, "with %s", params ? params : "{}");
 	r = run_pick(&p->run, &s->target, &targets, &n, err);
 	if (r < 0)
@@ -153,8 +153,9 @@ static void plan_head(struct plan *p, cJSON *json)
 	json_add_string(json, "cluster", c->name);
 	json_add_string(json, "manager", c->manager->driver->name);
 	json_add_item(json, "instances", instances);
-	say(p, 0, "Dry run of %s: %s", d->name, d->summary);
-	say(p, 0, "Cluster %s (%s), nothing is touched.", c->name, c->manager->driver->name);
+	say(p, 0, "Dry run: nothing has been done, and nothing will be. This is what %s would do (%s).", d->name,
+		d->summary);
+	say(p, 0, "Cluster %s (%s) as it is now:", c->name, c->manager->driver->name);
 	for (size_t i = 0; i < c->targets.count; i++) {
 		const struct target *t = &c->targets.items[i];
 		const char *role = t == primary ? "primary" : "replica";
@@ -165,7 +166,7 @@ static void plan_head(struct plan *p, cJSON *json)
 		json_append(instances, item);
 		say(p, 1, "%s  %s", t->info->name, role);
 	}
-	say(p, 0, "Steps:");
+	say(p, 0, "It would:");
 }
 
 static int dry(struct plan *p, FILE *f, struct err **err)
@@ -186,7 +187,9 @@ static int dry(struct plan *p, FILE *f, struct err **err)
 	plan_head(p, json);
 	json_add_item(json, "steps", steps);
 	k = plan_steps(p, r->drill->steps, r->drill->n_steps, 1, steps, err);
-	say(p, 0, "Then every fault is reverted, and full redundancy is waited for.");
+	say(p, 0, "Then it would revert every fault%s", !r->drill->recovery_limit_ns ? "." :
+		r->drill->n_expectations ? ", wait for full redundancy, and judge:" :
+					   " and wait for full redundancy.");
 	for (size_t i = 0; i < r->drill->n_expectations; i++)
 		say(p, 1, "expect %s %s %s", expectation_key(r->drill->expectations[i].figure),
 			r->drill->expectations[i].has_min && r->drill->expectations[i].has_max ? "is" :

@@ -234,6 +234,9 @@ def test_03_dry_run(folder):
     lead = primary()
     text = pgjolt("run", "partition-primary", "--cluster", NAME, "--dry-run", "--out", out)
     assert f"on {NAME}/{lead['name']} (primary, pid {lead['pid']}" in text and "peer all=all" in text, text
+    # Nothing in it may read as if it had been done.
+    assert text.startswith("Dry run: nothing has been done, and nothing will be.") and "would revert every fault" in text
+    assert not re.search(r"\b(is|are|was|were) (reverted|fired|injected|armed|waited)\b", text), text
     plan = json.loads(pgjolt("run", "partition-primary-from-dcs", "--cluster", NAME, "--dry-run", "--json"))
     step = plan["steps"][0]
     assert step["targets"][0]["instance"] == f"{NAME}/{lead['name']}"
@@ -374,7 +377,7 @@ def test_07_partition_primary(folder):
     assert psql("SELECT count(*) FROM pg_namespace WHERE nspname = 'pgjolt_probe'") == "0"
     # The plan is a drill again; the folder is not overwritten; the report can be read later.
     all_stream()
-    assert "Dry run of partition-primary" in pgjolt("run", f"{out}/plan.yaml", "--cluster", NAME, "--dry-run")
+    assert "what partition-primary would do" in pgjolt("run", f"{out}/plan.yaml", "--cluster", NAME, "--dry-run")
     assert "a folder of its own" in pgjolt("run", f"{out}/plan.yaml", "--cluster", NAME, "--out", out, code=3)
     assert json.loads(pgjolt("report", out, "--format", "json"))["run"] == report["run"]
     clean()

@@ -2,6 +2,7 @@
 # labels: quick
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,24 +82,51 @@ def test_completion(folder):
         f.write(pgjolt("completion", "bash"))
     subprocess.run(["bash", "-n", script], check=True)
 
-    def complete(*words):
+    def complete(*words, cwd=None):
         """What the shell would offer for the last word."""
         line = " ".join(f"'{w}'" for w in words)
-        r = subprocess.run(["bash", "-c", f"""PATH={os.path.dirname(PGJOLT)}:$PATH
+        r = subprocess.run(["bash", "-c", f"""PATH={os.path.dirname(os.path.abspath(PGJOLT))}:$PATH
             . {script}; COMP_WORDS=(pgjolt {line}); COMP_CWORD={len(words)}
             _pgjolt; printf '%s\\n' "${{COMPREPLY[@]}}" """],
-                           capture_output=True, text=True, check=True, timeout=20)
+                           capture_output=True, text=True, check=True, timeout=20, cwd=cwd)
         assert not r.stderr, r.stderr
         return set(r.stdout.split())
 
-    assert complete("") == set(VERBS)
-    assert complete("re") == {"report"}
+    roots = {"help", "--help", "--version"}
+    assert complete("") == set(VERBS) | roots
+    assert complete("-") == {"--help", "--version"} and complete("re") == {"report"}
+    for root in roots:
+        pgjolt(root)
+    # Every verb of the help, with every option of its own help, and no other.
+    verbs = re.findall(r"^  ([a-z]+) ", pgjolt("--help"), re.M)
+    assert set(verbs) == set(VERBS)
+    for verb in verbs:
+        page = pgjolt(verb, "--help")
+        options = set(re.findall(r"^  (--[a-z-]+)", page, re.M))
+        assert "--help" in options and complete(verb, "--") == options, verb
+        # Where an option takes a value, what comes next is no verb's argument and no option.
+        for option in re.findall(r"^  (--[a-z-]+) [A-Z]", page, re.M):
+            assert not any(w.startswith("--") for w in complete(verb, option, "")), (verb, option)
+        flags = options - set(re.findall(r"^  (--[a-z-]+) [A-Z]", page, re.M))
+        assert complete(verb, sorted(flags)[0], "--") == options, verb
     assert complete("run", "partition-p") == {"partition-primary", "partition-primary-from-dcs",
                                               "partition-primary-from-apiserver"}
     assert FAULTS <= complete("inject", "")
-    assert {"--peers", "--target", "--for"} <= complete("inject", "net-partition", "--")
+    own = set(re.findall(r"^  (--[a-z-]+)", pgjolt("inject", "--help"), re.M))
+    for fault in pgjolt("faults", "--names").split():
+        assert complete("inject", fault, "--") == own | set(pgjolt("faults", fault, "--names").split()), fault
+    assert complete("inject", "proc-freeze", "--mechanism", "c") == {"cgroup"}
+    assert complete("inject", "net-shape", "--delay", "") == set()
+    assert {"primary", "dcs"} <= complete("inject", "net-partition", "--peers", "")
+    assert {"primary", "replicas"} <= complete("inject", "net-partition", "--target", "")
     assert {"patroni", "plain"} <= complete("run", "x", "--manager", "p")
+    assert {"patroni", "plain"} <= complete("run", "x", "--manager", "=", "p")
+    assert "patroni" in complete("run", "x", "--manager", "=")
+    assert complete("faults", "--format", "") == {"text", "markdown"}
+    assert complete("report", "--format", "j") == {"json", "junit"}
     assert complete("completion", "") == {"bash", "man"}
+    os.makedirs(os.path.join(folder, "pgjolt-runs", "run-12345678"))
+    assert complete("report", "run-1", cwd=folder) == {"run-12345678"}
 
 
 def test_man(folder):
@@ -146,6 +174,8 @@ def test_wrong_usage(folder):
             (("certs", "--days", "0"), "--days: 1 to 3650"),
             (("certs", "x"), 'unexpected "x"'),
             (("faults", "a", "b"), "one fault at a time"),
+            (("faults", "--values", "mechanism"), "--values goes with one fault"),
+            (("faults", "net-shape", "--values", "x"), "net-shape has no such parameter"),
             (("faults", "net-shape", "--format", "pdf"), "text or markdown"),
             (("targets", "x"), 'unexpected "x"'),
             (("completion", "fish"), "bash, man"),
