@@ -12,8 +12,6 @@
 #include "core/clock.h"
 #include "hold/gate.h"
 
-/* Events in a row that pass before it is worth while. */
-#define PASSED_ENOUGH 16
 /* A look at the schedstat takes half a microsecond. */
 #define CHECK_EVENTS  64
 #define CHECK_NS      (10 * NS_PER_MS)
@@ -145,7 +143,7 @@ void promptness_pass(struct promptness *p, uint64_t now)
 		return;
 	p->passed++;
 	if (p->level == PROMPT_REAL_TIME) {
-		if (p->passed >= PASSED_ENOUGH && may_try(p, PROMPT_ORDINARY, now))
+		if (p->passed >= PROMPT_PASSED_ENOUGH && may_try(p, PROMPT_ORDINARY, now))
 			leave_real_time(p, now);
 		return;
 	}

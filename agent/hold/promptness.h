@@ -18,6 +18,12 @@
 /* About what a wake-up on another processor takes: looking costs at most what it may spare. */
 #define PROMPT_SPIN_NS 20000ULL
 
+/*
+ * Events in a row that pass before it is worth while. Who is ordinary learns late of what is to be held where the
+ * node is busy: where more than some in a hundred are, it stays real-time.
+ */
+#define PROMPT_PASSED_ENOUGH 128
+
 enum prompt_level { PROMPT_REAL_TIME, PROMPT_ORDINARY, PROMPT_SPINNING, PROMPT_LEVEL_MAX };
 
 /* A level that was given up for the other threads' or its own waiting is tried again later and later. */

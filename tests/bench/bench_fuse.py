@@ -6,8 +6,7 @@ import subprocess
 import time
 
 from bench_gates import SELDOM
-from benchlib import Table, median, ms, quantile, ratio_of_pairs, tool
-from lib_agent import Agent
+from benchlib import Agent, Table, median, ms, quantile, ratio_of_pairs, tool
 from lib_postgres import Server, wait_for
 
 TITLE = "disk-latency on a database beside a FUSE passthrough that sleeps"
@@ -84,7 +83,7 @@ class World:
             self.server.query("create extension pageinspect")
             self.server.query(READS)
             self.server.query("checkpoint")
-            self.agent = Agent()
+            self.agent = Agent.alone()
             return self
         except BaseException:
             self.__exit__()
