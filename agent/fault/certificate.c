@@ -80,14 +80,13 @@ static int read_fields(struct parts *p, struct err **err)
 	/* issuerUniqueID and subjectUniqueID, which nobody has, are left out. */
 	while (r >= 0 && at < end && *at != DER_CONTEXT(3))
 		r = der_next(&at, end, &p->ids, err);
-	if (r >= 0 && at < end) {
-		r = der_next(&at, end, &p->extensions, err);
-		at = p->extensions.value;
-		end = at + p->extensions.length;
-		if (r >= 0)
-			r = der_expect(&at, end, DER_SEQUENCE, &p->extensions, err);
-	}
-	return r;
+	if (r < 0 || at == end)
+		return r;
+	r = der_next(&at, end, &p->extensions, err);
+	if (r < 0)
+		return r;
+	at = p->extensions.value;
+	return der_expect(&at, at + p->extensions.length, DER_SEQUENCE, &p->extensions, err);
 }
 
 static int read_parts(const gnutls_datum_t *der, struct parts *p, struct err **err)
@@ -186,7 +185,7 @@ static bool is_object(const struct der *extension, const uint8_t *object, size_t
 static int add_extensions(struct der_text *t, const struct parts *p, const struct certificate_order *o,
 	struct err **err)
 {
-	const uint8_t *at = p->extensions.value, *end = at + p->extensions.length;
+	const uint8_t *at = p->extensions.value, *end = at ? at + p->extensions.length : NULL;
 	bool stranger = o->change == CERTIFICATE_UNTRUSTED;
 	size_t start = t->length;
 
