@@ -116,6 +116,9 @@ int session_identify(const struct session *s, const struct session_options *o, s
 	int r;
 
 	a->tls = session_tls(o);
+	/* In Kubernetes all agents have one certificate, whatever address leads to them. */
+	if (s->kube && !a->tls.server_name)
+		a->tls.server_name = (char *)AGENT_SERVER_NAME;
 	if (!path) {
 		a->token_path = config ? config->token_path : NULL;
 		a->token = config ? config->token : NULL;
@@ -178,8 +181,6 @@ int session_discover(struct session *s, const struct session_options *o, enum se
 		r = kube_agents_list(s->kube, s->agents_namespace, &agents, err);
 	if (r < 0)
 		return r;
-	if (!us.tls.server_name)
-		us.tls.server_name = (char *)AGENT_SERVER_NAME;
 	s->discovered = true;
 	add_agents(s, &us, use, &agents);
 	kube_agents_done(&agents);
