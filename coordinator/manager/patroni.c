@@ -33,17 +33,19 @@ struct patroni {
 	struct manager_listener listener;
 };
 
+char *patroni_url(const char *address, const char *path)
+{
+	char *url = NULL;
+
+	if (asprintf(&url, strchr(address, ':') ? "http://[%s]:%d%s" : "http://%s:%d%s", address,
+		    PATRONI_PORT, path) < 0)
+		abort();
+	return url;
+}
+
 static char *rest_url(const struct instance_info *i, const char *path)
 {
-	const char *address = i->addresses ? i->addresses[0] : NULL;
-	char *url = NULL;
-	int r;
-
-	if (!address)
-		return NULL;
-	r = asprintf(&url, strchr(address, ':') ? "http://[%s]:%d%s" : "http://%s:%d%s", address,
-		PATRONI_PORT, path);
-	return r < 0 ? NULL : url;
+	return i->addresses && i->addresses[0] ? patroni_url(i->addresses[0], path) : NULL;
 }
 
 struct member_json {
@@ -369,23 +371,6 @@ static void patroni_free(struct manager *m)
 	free(p->polls);
 	free(p->instances);
 	free(p);
-}
-
-void patroni_move(struct manager *m, const char *member, char *const *addresses)
-{
-	struct patroni *p = (struct patroni *)m;
-
-	for (size_t i = 0; i < p->n; i++) {
-		struct instance_info *n = p->instances[i];
-
-		if (strcmp(n->pod ? n->pod : n->member, member) != 0 || !addresses ||
-			(n->addresses && strv_contains(n->addresses, addresses[0])))
-			continue;
-		strv_free(n->addresses);
-		n->addresses = strv_copy(addresses);
-		free(p->polls[i].url);
-		p->polls[i].url = rest_url(n, "/cluster");
-	}
 }
 
 static const struct manager_ops ops = {

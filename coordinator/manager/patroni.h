@@ -10,8 +10,8 @@ extern const struct manager_driver manager_patroni;
 
 #define PATRONI_PORT 8008
 
-/* The member has these addresses from now on (a pod that was made anew). m is manager_patroni's. */
-void patroni_move(struct manager *m, const char *member, char *const *addresses);
+/* Of a member's REST API; caller frees. */
+char *patroni_url(const char *address, const char *path);
 
 /* One answer of GET /cluster. source is copied. */
 int patroni_parse_cluster(const cJSON *json, const char *source, uint64_t at_ns,

@@ -7,11 +7,9 @@
 #include "core/clock.h"
 #include "core/units.h"
 #include "manager/kube_manager.h"
-#include "manager/patroni.h"
+#include "manager/patroni_votes.h"
 
-/* A view by REST older than this is no news: the store's takes its place. */
-#define REST_FRESH_NS (2 * NS_PER_S)
-#define STATUS_MAX    65536
+#define STATUS_MAX 65536
 
 enum patroni_object { OBJECT_ENDPOINTS, OBJECT_CONFIGMAPS, OBJECT_OPERATOR };
 
@@ -22,8 +20,7 @@ struct patroni_kubernetes {
 	char *write, *read;		/* Services */
 	char *holder;			/* of the lock, as told last */
 	bool holder_known;
-	struct manager *rest;		/* manager/patroni.c; NULL: not asked */
-	uint64_t rest_at_ns;		/* its newest view */
+	struct patroni_votes *votes;	/* NULL: members are not asked */
 };
 
 /* ---- pure ---- */
@@ -123,7 +120,7 @@ struct cluster_view *patroni_store_view(const struct patroni_store *s, const str
 		abort();
 	v->at_ns = at_ns;
 	v->source = strdup("Kubernetes");
-	v->leader = leader && *leader ? strdup(leader) : NULL;
+	v->leader = leader && *leader && !s->unlocked ? strdup(leader) : NULL;
 	v->paused = cJSON_IsTrue(json_get(config, "pause"));
 	v->synchronous = is_synchronous(config);
 	for (size_t i = 0; i < n_pods; i++)
@@ -161,7 +158,12 @@ static const cJSON *leader_object(const struct patroni_kubernetes *p)
 
 static struct cluster_view *store_view(const struct patroni_kubernetes *p)
 {
-	struct patroni_store s = {leader_object(p), either(p, "-config"), either(p, "-sync")};
+	struct patroni_store s = {
+		.leader = leader_object(p),
+		.config = either(p, "-config"),
+		.sync = either(p, "-sync"),
+		.unlocked = p->votes && patroni_votes_unlocked(p->votes),
+	};
 
 	return patroni_store_view(&s, p->k.pods, p->k.n_pods, now_ns());
 }
@@ -180,40 +182,32 @@ static void complete(const struct patroni_kubernetes *p, struct cluster_view *v)
 		p->flavour->judge(object, v);
 }
 
-static void show(struct patroni_kubernetes *p, struct cluster_view *v)
-{
-	complete(p, v);
-	p->k.listener.view(v, p->k.listener.data);
-	cluster_view_free(v);
-}
-
-static void on_rest_view(const struct cluster_view *v, void *data)
-{
-	struct patroni_kubernetes *p = data;
-
-	p->rest_at_ns = v->at_ns;
-	show(p, cluster_view_copy(v));
-}
-
-/* Members that answer tell more, and of themselves; two sources by turns would contradict each
- * other for a moment at each change. */
 static void show_store(struct kube_manager *m)
 {
 	struct patroni_kubernetes *p = (struct patroni_kubernetes *)m;
+	struct cluster_view *v;
 
-	if (p->rest && now_ns() - p->rest_at_ns < REST_FRESH_NS)
+	if (!m->listener.view)
 		return;
-	if (m->listener.view)
-		show(p, store_view(p));
+	v = store_view(p);
+	complete(p, v);
+	m->listener.view(v, m->listener.data);
+	cluster_view_free(v);
+}
+
+static void on_votes(void *data)
+{
+	struct patroni_kubernetes *p = data;
+
+	show_store(&p->k);
 }
 
 static void on_pods(struct kube_manager *m)
 {
 	struct patroni_kubernetes *p = (struct patroni_kubernetes *)m;
 
-	for (size_t i = 0; p->rest && i < m->n_pods; i++)
-		if (m->pods[i].address)
-			patroni_move(p->rest, m->pods[i].name, m->pods[i].addresses);
+	for (size_t i = 0; p->votes && i < m->n_pods; i++)
+		patroni_votes_move(p->votes, m->pods[i].name, m->pods[i].addresses);
 	show_store(m);
 }
 
@@ -255,13 +249,10 @@ static void on_operator(struct kube_manager *m, enum kube_change change, const c
 static int patroni_kubernetes_read(struct manager *m, struct cluster_view **ret, struct err **err)
 {
 	struct patroni_kubernetes *p = (struct patroni_kubernetes *)m;
-	struct cluster_view *v = NULL;
 
 	(void)err;
-	if (!p->rest || p->rest->ops->read(p->rest, &v, NULL) < 0)
-		v = store_view(p);
-	complete(p, v);
-	*ret = v;
+	*ret = store_view(p);
+	complete(p, *ret);
 	return 0;
 }
 
@@ -269,11 +260,10 @@ static int patroni_kubernetes_watch(struct manager *m, uint64_t interval_ms,
 	const struct manager_listener *l, struct err **err)
 {
 	struct patroni_kubernetes *p = (struct patroni_kubernetes *)m;
-	const struct manager_listener rest = {.view = on_rest_view, .data = p};
 	int r = kube_manager_listen(&p->k, l, err);
 
-	if (r >= 0 && p->rest)
-		r = p->rest->ops->watch(p->rest, interval_ms, &rest, err);
+	if (r >= 0 && p->votes)
+		r = patroni_votes_start(p->votes, interval_ms, err);
 	return r;
 }
 
@@ -293,8 +283,7 @@ static void patroni_kubernetes_free(struct manager *m)
 {
 	struct patroni_kubernetes *p = (struct patroni_kubernetes *)m;
 
-	if (p->rest)
-		p->rest->ops->free(p->rest);
+	patroni_votes_free(p->votes);
 	kube_manager_done(&p->k);
 	free(p->scope);
 	free(p->write);
@@ -359,7 +348,7 @@ static int open_with(const struct patroni_flavour *f, const char *label, const s
 		r = watch_store(p, label, err);
 	}
 	if (r >= 0 && f->rest)
-		r = manager_patroni.open(w, &p->rest, err);
+		patroni_votes_new(w->http, w->event, w->instances, w->n, on_votes, p, &p->votes);
 	if (r < 0) {
 		patroni_kubernetes_free(&p->k.base);
 		return err_wrap(err, r, "%s", f->driver->name);

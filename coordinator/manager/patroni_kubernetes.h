@@ -1,8 +1,8 @@
 /*
  * Patroni with Kubernetes as its configuration store (patroni/dcs/kubernetes.py): the lock is the
  * annotation `leader` of the Endpoints SCOPE, or of the ConfigMap SCOPE-leader; each member keeps its
- * state in its pod's annotation `status`. Members are asked by REST as anywhere else; what the store
- * says is told as it happens, and stands in where no member answers.
+ * state in its pod's annotation `status`. What the store says is told as it happens; members are asked by
+ * REST for one thing alone, whether the lock has run out (manager/patroni_votes.h).
  * The operators that are built on Patroni share all of this and differ by a patroni_flavour.
  */
 #pragma once
@@ -33,6 +33,7 @@ int patroni_flavour_open(const struct patroni_flavour *f, const struct manager_w
 /* The store's objects of one scope; each may be NULL. */
 struct patroni_store {
 	const cJSON *leader, *config, *sync;
+	bool unlocked;			/* the lock has run out, whatever it says */
 };
 /* A view out of the store alone. Nothing in it is trusted; what cannot be read is unknown. */
 struct cluster_view *patroni_store_view(const struct patroni_store *s, const struct pod *pods,

@@ -14,16 +14,22 @@ static void tear_down(void)
 	cJSON_Delete(data);
 }
 
-static struct cluster_view *view(const char *name)
+static struct cluster_view *view_of(const char *name, bool unlocked)
 {
 	const cJSON *step = data_step(data, name);
-	struct patroni_store s = {json_get(step, "leader"), json_get(step, "config"), json_get(step, "sync")};
+	struct patroni_store s = {
+		json_get(step, "leader"), json_get(step, "config"), json_get(step, "sync"), unlocked};
 	size_t n;
 	struct pod *pods = data_pods(step, &n);
 	struct cluster_view *v = patroni_store_view(&s, pods, n, 9);
 
 	data_pods_free(pods, n);
 	return v;
+}
+
+static struct cluster_view *view(const char *name)
+{
+	return view_of(name, false);
 }
 
 TestSuite(patroni_kubernetes, .init = set_up, .fini = tear_down);
@@ -46,6 +52,15 @@ Test(patroni_kubernetes, healthy)
 	cr_assert_eq(data_member(v, "orders-1")->lag_bytes, 0);
 	cr_assert_eq(data_member(v, "orders-2")->lag_bytes, 2256);
 	cr_assert_eq(data_member(v, "orders-2")->timeline, 4);
+	cluster_view_free(v);
+}
+
+Test(patroni_kubernetes, lock_that_has_run_out)
+{
+	struct cluster_view *v = view_of("healthy", true);
+
+	cr_assert_null(v->leader);
+	cr_assert_eq(data_member(v, "orders-0")->role, ROLE_REPLICA);
 	cluster_view_free(v);
 }
 
