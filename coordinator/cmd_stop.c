@@ -68,8 +68,8 @@ static int stop_these(struct session *s, char **ids, size_t *ret_left, struct er
 	int r = 0;
 
 	for (size_t i = 0; i < s->n_missing; i++)
-		fprintf(stderr, "pgjolt: warning: no agent on node %s: pod %s: %s\n", s->missing[i].node,
-			s->missing[i].pod, s->missing[i].why);
+		fprintf(stderr, "pgjolt: warning: %s was not asked: %s\n",
+			s->missing[i].pod ? s->missing[i].pod : s->missing[i].node, s->missing[i].why);
 	for (size_t i = 0; r >= 0 && ids[i]; i++) {
 		if (!id_is_valid(ids[i]))
 			return err_set(err, -EINVAL,

@@ -84,28 +84,26 @@ static void on_stream_end(const char *why, void *data)
 	f->broken_why = strdup(why);
 }
 
+static bool goes_on(const struct run *r, const struct run_experiment *e)
+{
+	(void)r;
+	return !e->ended;
+}
+
 /* Every experiment of ours on this agent that has not ended: one that was started anew has reverted them. */
 static bool agent_has_ours(struct run *r, struct agent_link *link)
 {
-	_cleanup_free_ struct agent_link **links = calloc(r->n_experiments + 1, sizeof(struct agent_link *));
-	_cleanup_free_ const char **ids = calloc(r->n_experiments + 1, sizeof(*ids));
 	struct agent_replies replies;
+	struct run_selection s;
 	bool all = true;
-	size_t n = 0;
 
-	if (!links || !ids)
-		abort();
-	for (size_t i = 0; i < r->n_experiments; i++) {
-		if (r->experiments[i]->link != link || r->experiments[i]->ended)
-			continue;
-		links[n] = link;
-		ids[n++] = r->experiments[i]->id;
-	}
-	agent_ask_get(links, ids, n, &replies);
-	for (size_t i = 0; i < n; i++)
+	run_select(r, link, goes_on, &s);
+	agent_ask_get(s.links, s.ids, s.count, &replies);
+	for (size_t i = 0; i < s.count; i++)
 		all = all && !replies.items[i].err &&
 			replies.items[i].experiments[0]->end_reason != END_REPLAY;
 	agent_replies_done(&replies);
+	run_selection_done(&s);
 	return all;
 }
 

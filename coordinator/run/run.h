@@ -179,6 +179,18 @@ void run_answer_free(struct answer_to *a);
 /* Gives up the answers that are still to come. */
 void run_forget_answers(struct run *r);
 
+/* select.c: some of the run's experiments, as the agents are asked of them. */
+struct run_selection {
+	struct agent_link **links;
+	const char **ids;
+	struct run_experiment **experiments;
+	size_t count;
+};
+/* Of that link (NULL: of all), those that match. */
+void run_select(const struct run *r, const struct agent_link *link,
+	bool (*matches)(const struct run *r, const struct run_experiment *e), struct run_selection *ret);
+void run_selection_done(struct run_selection *s);
+
 /* settle.c */
 int run_revert_step(struct run *r, const char *name, struct err **err);
 /* Reverts all, bounded; asks the successors of lost agents. Returns how many are not known to be clean: what an

@@ -133,29 +133,24 @@ void run_note_left(struct run *r)
 	}
 }
 
+static bool can_be_asked(const struct run *r, const struct run_experiment *e)
+{
+	return e->state != EXPERIMENT_REFUSED && !run_agent_is_lost(r, e->link);
+}
+
 /* What every agent says of it at last. */
 static void collect(struct run *r)
 {
-	_cleanup_free_ struct agent_link **links = calloc(r->n_experiments + 1, sizeof(struct agent_link *));
-	_cleanup_free_ const char **ids = calloc(r->n_experiments + 1, sizeof(*ids));
 	struct agent_replies replies;
-	size_t n = 0;
+	struct run_selection s;
 
-	if (!links || !ids)
-		abort();
-	for (size_t i = 0; i < r->n_experiments; i++) {
-		const struct run_experiment *e = r->experiments[i];
-
-		if (e->state == EXPERIMENT_REFUSED || run_agent_is_lost(r, e->link))
-			continue;
-		links[n] = e->link;
-		ids[n++] = e->id;
-	}
-	agent_ask_get(links, ids, n, &replies);
-	for (size_t i = 0; i < n; i++)
+	run_select(r, NULL, can_be_asked, &s);
+	agent_ask_get(s.links, s.ids, s.count, &replies);
+	for (size_t i = 0; i < s.count; i++)
 		if (!replies.items[i].err)
-			run_take_info(r, run_experiment_find(r, ids[i]), replies.items[i].experiments[0]);
+			run_take_info(r, s.experiments[i], replies.items[i].experiments[0]);
 	agent_replies_done(&replies);
+	run_selection_done(&s);
 }
 
 size_t run_settle(struct run *r)

@@ -117,30 +117,27 @@ static bool take_word(struct run *r, struct run_experiment *e, const struct node
 	return !run_may_be_left(e);
 }
 
+static bool may_be_left(const struct run *r, const struct run_experiment *e)
+{
+	(void)r;
+	return run_may_be_left(e);
+}
+
 /* Asked to revert what it may have: what is over already stays so. */
 static void ask_successor(struct run *r, struct agent_link *link, const struct node_info *node)
 {
-	_cleanup_free_ struct agent_link **links = calloc(r->n_experiments + 1, sizeof(struct agent_link *));
-	_cleanup_free_ const char **ids = calloc(r->n_experiments + 1, sizeof(*ids));
 	struct agent_replies replies;
+	struct run_selection s;
 	bool over = true;
-	size_t n = 0;
 
-	if (!links || !ids)
-		abort();
-	for (size_t i = 0; i < r->n_experiments; i++) {
-		struct run_experiment *e = r->experiments[i];
-
-		if (e->link != link || !run_may_be_left(e))
-			continue;
-		e->let_go = true;
-		links[n] = link;
-		ids[n++] = e->id;
-	}
-	agent_ask_revert(links, ids, n, &replies);
-	for (size_t i = 0; i < n; i++)
-		over &= take_word(r, run_experiment_find(r, ids[i]), node, &replies.items[i]);
+	run_select(r, link, may_be_left, &s);
+	for (size_t i = 0; i < s.count; i++)
+		s.experiments[i]->let_go = true;
+	agent_ask_revert(s.links, s.ids, s.count, &replies);
+	for (size_t i = 0; i < s.count; i++)
+		over &= take_word(r, s.experiments[i], node, &replies.items[i]);
 	agent_replies_done(&replies);
+	run_selection_done(&s);
 	if (!over)
 		return;
 	run_note(r, EVENT_AGENT, -1, "replaced",

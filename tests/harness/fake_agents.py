@@ -2,6 +2,7 @@
 
     agents = FakeAgents(authority, 50)          # n0 .. n49 on 127.1.0.1 .. 127.1.0.50, one port
     agents.gate("/v1/node", 49)                 # no answer before 49 of them have been asked
+    agents.gate("/v1/experiments", 49, "POST")
     agents[7].hangs = True                      # takes requests, answers none
 """
 import json
@@ -35,8 +36,8 @@ class Handler(BaseHTTPRequestHandler):
             agent.world.over.wait(60)
             self.close_connection = True
             return
-        gate = agent.world.gates.get(path)
-        if gate and agent.asked.count((self.command, path, body.decode())) == 1:
+        gate = agent.world.gates.get((self.command, path))
+        if gate and agent.was_asked(path, self.command) == 1:
             try:
                 gate.wait(20)
             except threading.BrokenBarrierError:
@@ -46,10 +47,24 @@ class Handler(BaseHTTPRequestHandler):
                  "/v1/instances": lambda: {"instances": agent.instances},
                  "/v1/experiments": lambda: {"experiments": agent.experiments},
                  "/v1/revert": lambda: {"left": 0, "experiments": agent.experiments}}
-        if path in known:
+        if path == "/v1/events":
+            self.stream()
+        elif self.command == "POST" and path.startswith("/v1/experiments") and (agent.armed or path == "/v1/experiments"):
+            self.answer(agent.experiment(path, body))
+        elif path in known:
             self.answer(known[path]())
         else:
             self.answer({"error": {"code": "ENOENT", "status": 404, "message": f"no {path}"}}, 404)
+
+    def stream(self):
+        """Of events, of which there are none."""
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.flush()
+        self.server.agent.world.over.wait(60)
+        self.close_connection = True
 
     do_GET = do_POST = handle_any
 
@@ -58,6 +73,7 @@ class FakeAgent:
     def __init__(self, world, number, port, context):
         self.world, self.name, self.address = world, f"n{number}", f"127.1.0.{number + 1}"
         self.hangs, self.asked, self.instances, self.experiments = False, [], [], []
+        self.armed = None       # the experiment: it ends when its lease is renewed
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
@@ -76,10 +92,23 @@ class FakeAgent:
 
     def node(self):
         return {"name": self.name, "boot_id": "b", "kernel": "6.18", "machine": "x86_64", "version": "1",
-                "clock_ns": time.monotonic_ns(), "accepting": True, "capabilities": []}
+                "clock_ns": time.monotonic_ns(), "accepting": True,
+                "capabilities": [{"fault": "proc-kill", "supported": True, "mechanism": "signal"}]}
 
-    def was_asked(self, path):
-        return sum(1 for _, p, _ in self.asked if p == path)
+    def experiment(self, path, body):
+        now = time.monotonic_ns()
+        if path == "/v1/experiments":
+            sent = json.loads(body)
+            self.armed = {key: sent[key] for key in ("experiment", "run", "fault", "instance")}
+            self.armed.update(state="armed", armed_ns=now, end_reason="none", hits=1, lifetime="held")
+        elif path.endswith("/fire"):
+            self.armed.update(state="active", fired_ns=now, fire_duration_ns=1000)
+        else:
+            self.armed.update(state="clean", reverted_ns=now, verified_clean=True, end_reason="duration")
+        return self.armed
+
+    def was_asked(self, path, method=None):
+        return sum(1 for m, p, _ in self.asked if p == path and method in (None, m))
 
 
 class FakeAgents(list):
@@ -93,9 +122,9 @@ class FakeAgents(list):
             self.append(FakeAgent(self, i, self[0].port if self else port, context))
         self.port = self[0].port
 
-    def gate(self, path, count):
+    def gate(self, path, count, method="GET"):
         """Of the first request of each for that path."""
-        self.gates[path] = threading.Barrier(count)
+        self.gates[(method, path)] = threading.Barrier(count)
 
     def close(self):
         self.over.set()

@@ -417,6 +417,12 @@ def test_agent_deleted_by_force(world):
     hold(world, node)
     world.kubectl("-n", "pgjolt", "delete", "pod", world.pod_of("agent", node), "--force", "--grace-period=0")
     world.wait_clean()
+    # The run hears of it from the pod that comes next: aborted, and known to be clean.
+    code = world.background[-1].wait(200)
+    with open(os.path.join(world.folder, "background.log"), encoding="utf-8") as log:
+        said = log.read()[-3000:]
+    assert code == 4 and ("its successor reports nothing left" in said or "reverted (shutdown), verified clean" in said), \
+        f"{code}: {said}"
     world.wait_agents()
 
 

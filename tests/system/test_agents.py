@@ -112,12 +112,12 @@ def test_all_are_asked_before_one_has_answered(world):
         out, err = pgjolt("targets", "--names", *world.cluster())
         assert set(out.split()) == {f"c/n{i}" for i in range(50) if i != 7}, out
         assert re.search(r"no agent on node n7: pod pgjolt/agent-n7: agent https://127\.1\.0\.8:\d+: ", err), err
-        def again(path, count):
+        def again(path, count, method="GET"):
             for agent in agents:
                 agent.asked.clear()
             agents.gates.clear()
-            agents.gate(path, count)
-        again("/v1/revert", 49)
+            agents.gate(path, count, method)
+        again("/v1/revert", 49, "POST")
         out, err = pgjolt("stop", "--all", *world.cluster(), code=5)
         assert out.count("nothing was under way") == 49 and "n7 (pod agent-n7): not reached" in out, out
         assert "1 agent that may hold faults could not be asked" in err, err
@@ -126,6 +126,20 @@ def test_all_are_asked_before_one_has_answered(world):
         assert "No experiment is under way" in pgjolt("status", *world.cluster())[0]
         again("/v1/node", 50)
         assert len(json.loads(pgjolt("nodes", "--json", *world.cluster())[0])) == 50
+
+
+def test_all_are_armed_before_one_is_fired(world):
+    with world.fakes(20) as agents:
+        for agent in agents:
+            agent.instances = [instance(agent)]
+            world.put(agent.name, agent.address, agent.port)
+        agents.gate("/v1/experiments", 20, "POST")
+        out, _ = pgjolt("inject", "proc-kill", "--target", "all", "--for", "60s", "--cluster", "c", "--manager", "plain",
+                        *world.cluster())
+        assert out.count("proc-kill armed on c/n") == 20 and out.count(", verified clean") == 20, out
+        for agent in agents:
+            paths = [path.rsplit("/", 1)[-1] for method, path, _ in agent.asked if method == "POST"]
+            assert paths[:2] == ["experiments", "fire"] and "renew" in paths, paths
 
 
 def test_stop_all_asks_who_is_not_ready(world):
