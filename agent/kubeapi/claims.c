@@ -12,6 +12,7 @@
 #define CLAIMS_MAX 4096
 #define TIME_FORMAT "%Y-%m-%dT%H:%M:%SZ"
 #define TIME_BYTES 32
+#define UNTIL_MAX_S 7258118400	/* the year 2200: what is later was not written by an agent */
 
 void claims_done(struct claims *c)
 {
@@ -40,7 +41,7 @@ static bool time_read(const char *text, int64_t *ret)
 	if (!end || *end)
 		return false;
 	*ret = timegm(&tm);
-	return true;
+	return *ret >= 0 && *ret <= UNTIL_MAX_S;
 }
 
 static void claim_add(struct claims *c, const char *instance, const char *node, int64_t until_s)

@@ -71,6 +71,8 @@ Test(claims, what_cannot_be_read_is_refused)
 		"{\"a\": {\"node\": 5, \"until\": \"2030-01-01T00:00:00Z\"}}",
 		"{\"a\": {\"node\": \"x\", \"until\": \"2030-01-01\"}}",
 		"{\"a\": {\"node\": \"x\", \"until\": \"2030-01-01T00:00:00Zx\"}}",
+		"{\"a\": {\"node\": \"x\", \"until\": \"9999-12-31T23:59:60Z\"}}",
+		"{\"a\": {\"node\": \"x\", \"until\": \"0000-01-01T00:00:00Z\"}}",
 		"{\"a\": {\"node\": \"x\", \"until\": 7}}"};
 
 	for (size_t i = 0; i < ELEMENTS(bad); i++) {
