@@ -217,6 +217,9 @@ static int take_place(struct change *c)
 	_cleanup_free_ char *who = claims_words(&c->written);
 	int n;
 
+	/* Of a try before this one. */
+	free(c->words);
+	c->words = NULL;
 	if (others + 1 > most) {
 		n = asprintf(&c->words, "%u of %u instances of cluster %s %s under fault%s%s, and at most %u may be "
 			"(%s)", others, c->members, claim->cluster, others == 1 ? "is" : "are",
@@ -227,7 +230,6 @@ static int take_place(struct change *c)
 	}
 	claims_put(&c->written, claim->instance, c->all->world.node,
 		share_until_s(c->last_ms) + PROLONG_S);
-	free(c->words);
 	n = asprintf(&c->words, "%u of %u instances of cluster %s under fault with it, at most %u may be (%s)",
 		others + 1, c->members, claim->cluster, most, c->bound_words);
 	if (n < 0)
