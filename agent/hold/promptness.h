@@ -19,8 +19,8 @@
 #define PROMPT_SPIN_NS 20000ULL
 
 /*
- * Events in a row that pass before it is worth while. Who is ordinary learns late of what is to be held where the
- * node is busy: where more than some in a hundred are, it stays real-time.
+ * Events in a row that pass before it is worth while. On a busy node an ordinary thread learns late of
+ * what is to be held: where more than some in a hundred are, it stays real-time.
  */
 #define PROMPT_PASSED_ENOUGH 128
 

@@ -160,5 +160,6 @@ def disk_stress(short):
     table.note(f"Median of {rounds} rounds in rotating order, {seconds} s each after {WARM_S} s. The device's: "
                "/sys/dev/block/*/stat, reads and writes, the file system's own journal included. Processors: of "
                "the tool's processes alone, by /proc. stress-ng's hdd stressor writes its file anew and removes it "
-               "again and again, also to read it; its own count is its bogo operations of the block's size.")
+               "again and again, also to read it; its own count is its bogo operations of the block's size. Of the fsync-storm "
+               "the device also sees the journal: the file is new to disk-stress and grows, fio lays it out before.")
     return [table]

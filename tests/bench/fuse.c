@@ -1,11 +1,12 @@
 /*
- * A file system in user space that passes everything on to a folder, and sleeps before reads or flushes: what there is
- * besides the gates to make a file system slow. Built where libfuse3 is.
+ * A file system in user space that passes everything on to a folder, and sleeps before reads or
+ * flushes: what there is besides the gates to make a file system slow. Built where libfuse3 is.
  *
  *   bench-fuse FOLDER MOUNTPOINT
  *
- * Lines on stdin: "read NS" and "fsync NS" set how long each sleeps from now on, answered with "ok". Every read comes
- * here, cached ones too (direct_io), as they come to a gate. At the end of stdin it unmounts.
+ * Lines on stdin: "read NS" and "fsync NS" set how long each sleeps from now on, answered with "ok".
+ * Every read comes here, cached ones too (direct_io), as they come to a gate. At the end of stdin it
+ * unmounts.
  */
 #define FUSE_USE_VERSION 35
 #include <dirent.h>
@@ -262,7 +263,8 @@ static void *obey(void *data)
 
 int main(int argc, char **argv)
 {
-	char options[] = "-oallow_other,default_permissions,fsname=pgjolt-bench", *words[] = {argv[0], options, NULL};
+	char options[] = "-oallow_other,default_permissions,fsname=pgjolt-bench";
+	char *words[] = {argv[0], options, NULL};
 	struct fuse_args args = FUSE_ARGS_INIT(2, words);
 	struct fuse_loop_config config = {.clone_fd = 0, .max_idle_threads = 16};
 	struct fuse *fuse;
