@@ -103,13 +103,14 @@ void run_done(struct run *r)
 	run_unfollow_agents(r);
 	probes_free(r->probes);
 	ways_done(&r->ways);
-	cluster_lock_release(r->cluster_lock);
 	cluster_done(&r->cluster);
 	sd_event_source_disable_unref(r->on_int);
 	sd_event_source_disable_unref(r->on_term);
 	sd_event_source_disable_unref(r->on_hup);
 	sd_event_source_disable_unref(r->renewing);
 	sd_event_source_disable_unref(r->agent_death);
+	/* It runs the loop, in which nobody may tell of this run any more: its record may be gone. */
+	cluster_lock_release(r->cluster_lock);
 	timeline_free(r->timeline);
 	if (r->events_file)
 		fclose(r->events_file);
