@@ -25,7 +25,12 @@ struct board {
 static struct board *board;
 static char path[64];
 
-/* 'o' opens anew and reads, 'r' reads what was open before everything, 'w' opens anew and writes. */
+#define MANY 4000
+
+/*
+ * 'o' opens anew and reads, 'm' many times; 'r' reads what was open before everything, 'w' opens anew
+ * and writes.
+ */
 static void act(int what, int old_fd)
 {
 	uint64_t start = now_ns();
@@ -34,6 +39,8 @@ static void act(int what, int old_fd)
 	int code = errno;
 	long r = fd < 0 ? -1 : what == 'w' ? pwrite(fd, "data", 4, 0) : pread(fd, buf, 4, 0);
 
+	for (int i = 0; what == 'm' && i < MANY && r == 4; i++)
+		r = pread(fd, buf, 4, 0);
 	if (fd >= 0)
 		code = errno;
 	atomic_store(&board->took_ns, now_ns() - start);
@@ -181,6 +188,30 @@ Test(file_gate, refuses)
 	cr_expect_eq(atomic_load(&board->code), EDQUOT, "the open");
 	ask('r');
 	cr_expect_eq(atomic_load(&board->result), 4);
+	file_gate_free(g);
+	child_end(pid);
+}
+
+/* One now and then, among many that pass: each is let go when due, however the gate came by it. */
+Test(file_gate, holds_one_among_many)
+{
+	const struct gate_effect effect = {
+		.delay = {.delay_ns = 3 * NS_PER_MS, .loss_ppm = 3000, .seed = 5},
+	};
+	struct gate_counts c;
+	struct file_gate *g;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		cr_skip_test("needs root");
+	pid = child_start();
+	g = gate_start(pid, &effect, 1U << DISK_READ | 1U << DISK_WRITE);
+	ask('m');
+	cr_expect_eq(atomic_load(&board->result), 4);
+	file_gate_counts(g, &c);
+	cr_expect(c.delayed > 2 && c.delayed < 40, "%lu", c.delayed);
+	cr_expect_geq(c.delay_min_ns, 3 * NS_PER_MS);
+	cr_expect_eq(c.matched, MANY + 1, "%lu", c.matched);
 	file_gate_free(g);
 	child_end(pid);
 }
