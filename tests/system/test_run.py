@@ -602,7 +602,8 @@ def test_16_agent_started_anew(folder):
 
     def start():
         p = subprocess.Popen([AGENT, "serve", "--log-level", "warning"], stdin=subprocess.DEVNULL)
-        assert wait_until(lambda: "No agent runs" not in pgjolt("status"), 10)
+        nodes = [PGJOLT, "nodes", "--agent", "/run/pgjolt/agent.sock"]
+        assert wait_until(lambda: subprocess.run(nodes, capture_output=True, check=False).returncode == 0, 20)
         return p
     agent = start()
     try:

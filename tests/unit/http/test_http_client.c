@@ -380,3 +380,30 @@ Test(http_client, ends_with_calls)
 	client = NULL;
 	cr_assert(!s.ended);
 }
+
+static void never(int fd, unsigned nth)
+{
+	char c;
+
+	(void)nth;
+	(void)!read(fd, &c, 1);		/* until the client has gone */
+}
+
+/* Who is in a hurry waits for nothing, of whatever kind, but takes what has come. */
+Test(http_client, gives_up)
+{
+	_cleanup_err_ struct err *err = NULL;
+	struct http_request r = {.method = "GET", .url = server.url, .timeout_ms = 60000};
+	uint64_t start = now_ns();
+
+	serve(never);
+	http_client_give_up_at(client, start + 200 * NS_PER_MS);
+	cr_assert_eq(http_wait(client, &r, NULL, NULL, &err), -ECANCELED);
+	cr_assert(strstr(err_text(err), "interrupted"), "%s", err_text(err));
+	cr_assert_geq(now_ns() - start, 200 * NS_PER_MS);
+	cr_assert_lt(now_ns() - start, 30 * NS_PER_S);
+	/* The time has come and gone. */
+	start = now_ns();
+	cr_assert_eq(http_wait(client, &r, NULL, NULL, NULL), -ECANCELED);
+	cr_assert_lt(now_ns() - start, 30 * NS_PER_S);
+}
