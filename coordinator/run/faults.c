@@ -28,11 +28,10 @@ bool run_faults_active(const struct run *r)
 /* As it was mapped when it was first told: later the clocks may have drifted. */
 static uint64_t map_once(const struct run_experiment *e, struct mapped_time *m, uint64_t agent_ns)
 {
-	if (agent_ns && agent_ns != m->agent_ns)
-		*m = (struct mapped_time){
-			.agent_ns = agent_ns,
-			.local_ns = agent_link_to_local_ns(e->link, agent_ns, &m->uncertainty_ns),
-		};
+	if (agent_ns && agent_ns != m->agent_ns) {
+		m->agent_ns = agent_ns;
+		m->local_ns = agent_link_to_local_ns(e->link, agent_ns, &m->uncertainty_ns);
+	}
 	return m->local_ns;
 }
 
