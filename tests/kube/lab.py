@@ -80,7 +80,7 @@ class Cluster:
         self.image = os.environ.get("PGJOLT_IMAGE") or "localhost/pgjolt:test"
         self.program = os.path.join(BUILD, "coordinator", "pgjolt")
         self.own = kubelab_script() is not None
-        self.agent = self       # for suite: whose log() to show
+        self.agent = self       # for suite: whose tail() to show
         self.nodes = []
         self.reused = False
         self.background = []
@@ -97,7 +97,7 @@ class Cluster:
             wait_for("the Patroni cluster", self.patroni_is_whole, 180)
             self.say("agents and PostgreSQL", began)
         except BaseException:
-            print(self.log()[-6000:], flush=True)
+            print(self.tail(), flush=True)
             self.remove()
             raise
 
@@ -269,12 +269,12 @@ class Cluster:
         except AssertionError as e:
             raise AssertionError(f"{e}: {last}") from None
 
-    def log(self):
+    def tail(self, length=8000):
         """What is useful when a test failed."""
         text = self.kubectl("get", "pods", "-A", "-o", "wide", check=False).stdout if self.own or self.nodes else ""
         for o in self.pods("pgjolt", "component=agent"):
             text += self.kubectl("-n", "pgjolt", "logs", "--tail=40", o["metadata"]["name"], check=False).stdout
-        return text
+        return text[-length:]
 
     def tidy(self):
         for process in self.background:
