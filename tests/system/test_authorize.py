@@ -309,6 +309,17 @@ class Audience(WithAgent):
         self.assertIn("a service account's token is needed", self.pgjolt(None).stderr)
 
 
+class LabelAlone(WithAgent):
+    options = ("--require-label", "yes")
+
+    def test_a_share_that_cannot_be_kept(self):
+        self.assertEqual(self.arm("one").status, 201)
+        api.put("namespaces", NAMESPACE, labels={"pgjolt.io/enabled": "true"}, annotations={"pgjolt.io/max-share": "50%"})
+        self.agent.wait_for(lambda: self.arm(f"s-{os.urandom(4).hex()}", **SPARE).status == 403)
+        self.refused(self.arm("two", **SPARE), 403, "pgjolt.io/max-share", "--authorize kubernetes alone")
+        self.assertEqual(self.me("POST", "/v1/experiments/one/revert").json["state"], "clean")
+
+
 class KillSwitch(WithAgent):
     options = ()
 
