@@ -271,7 +271,9 @@ class Share(unittest.TestCase):
             self.one.agent.wait_for(lambda: self.one.agent.call("GET", "/v1/node").status == 200)
             self.assertEqual(self.one.agent.stop(), 0)
             waiting.join(30)
-            self.assertEqual([a.status for a in answers], [503], answers[0].body)
+            # Refused as one that waited for its claim, or, on a busy machine, as one that came when the agent was stopping.
+            self.assertEqual(len(answers), 1)
+            self.assertIn(answers[0].status, (409, 503), answers[0].body)
             self.assertFalse(go.is_set())
         finally:
             go.set()
