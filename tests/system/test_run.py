@@ -603,7 +603,9 @@ def test_16_agent_started_anew(folder):
     def start():
         p = subprocess.Popen([AGENT, "serve", "--log-level", "warning"], stdin=subprocess.DEVNULL)
         nodes = [PGJOLT, "nodes", "--agent", "/run/pgjolt/agent.sock"]
-        assert wait_until(lambda: subprocess.run(nodes, capture_output=True, check=False).returncode == 0, 20)
+        if not wait_until(lambda: subprocess.run(nodes, capture_output=True, check=False).returncode == 0, 20):
+            p.kill()
+            raise AssertionError("the agent does not listen")
         return p
     agent = start()
     try:
