@@ -3,6 +3,7 @@
 
 #include "core/catalogue.h"
 #include "core/json.h"
+#include "run/peers.h"
 #include "table.h"
 #include "verbs.h"
 
@@ -58,8 +59,8 @@ static int print_values(const struct fault_spec *spec, const char *name, struct 
 			continue;
 		for (size_t k = 0; p->type == PARAM_ENUM && p->choices[k]; k++)
 			puts(p->choices[k]);
-		if (p->type == PARAM_PEERS)
-			puts("all\nprimary\nreplicas\ninstances\ndcs\napiserver\noperator\ndns\nclients");
+		for (size_t k = 0; p->type == PARAM_PEERS && peers_name(k); k++)
+			puts(peers_name(k));
 		return 0;
 	}
 	return err_set(err, -EINVAL, "--values %s: %s has no such parameter", name, spec->name);

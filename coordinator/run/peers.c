@@ -225,6 +225,11 @@ static const struct {
 	{"clients", add_clients},   {"all", add_all},	    {"operator", peers_add_operator},
 };
 
+const char *peers_name(size_t i)
+{
+	return i < ELEMENTS(names_known) ? names_known[i].name : NULL;
+}
+
 static int resolve_name(struct resolving *w, const char *name, struct err **err)
 {
 	const struct target *t;

@@ -16,3 +16,5 @@ int peers_resolve(const struct cluster *c, const struct target *target, char *co
 /* The same, with words on what is cut besides (NULL: nothing is). */
 int peers_resolve_noted(const struct cluster *c, const struct target *target, char *const *names,
 	char ***ret, char ***ret_notes, struct err **err);
+/* The names that are plain words, one by one; NULL behind the last. */
+const char *peers_name(size_t i);
