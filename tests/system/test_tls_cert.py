@@ -340,6 +340,26 @@ class Lives(Case):
         self.becomes()
         self.revert(experiment)
 
+    def test_file_becomes_another_thing(self):
+        """Before arming, and between arming and firing: nothing is waited for, nothing else is opened."""
+        real = os.path.realpath(self.file)
+        makers = {"fifo": lambda: os.mkfifo(real), "loop": lambda: os.symlink(real, real),
+                  "device": lambda: os.symlink("/dev/zero", real)}
+        for thing, make in makers.items():
+            with self.subTest(thing=thing):
+                experiment = self.agent.arm("tls-cert", self.target.name, mode="expired")
+                os.rename(real, real + ".aside")
+                try:
+                    make()
+                    with self.assertRaises(AgentError):
+                        self.agent.fire(experiment)
+                    with self.assertRaises(AgentError):
+                        self.agent.arm("tls-cert", self.target.name, mode="expired")
+                finally:
+                    os.unlink(real)
+                    os.rename(real + ".aside", real)
+                self.assertEqual(self.agent.entries(), [])
+
     def test_killed_agent(self):
         experiment = self.fire(mode="expired")
         self.becomes(EXPIRED)
