@@ -108,20 +108,31 @@ class Agent:
             agent.remove()
             raise
 
-    def remove(self):
-        """Ends it, gently if it can be, and removes its folder."""
-        if self.process and self.process.poll() is None:
+    def leave(self):
+        """Ends it, gently if it can be: only so do a sanitizer and the coverage have their say. Its exit code; None: it
+        was not running, or had to be killed."""
+        if not self.process or self.process.poll() is not None:
+            return None
+        if process_state(self.pid) != "T":
             try:
-                self.stop(20)
+                return self.stop(20)
             except subprocess.TimeoutExpired:
-                self.kill()
+                pass
+        self.kill()
+        return None
+
+    def remove(self):
+        """Ends it and removes its folder."""
+        self.leave()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self):
         return self.start()
 
-    def __exit__(self, *_):
-        self.kill()
+    def __exit__(self, kind, *_):
+        code = self.leave()
+        if kind is None and code:
+            raise RuntimeError(f"agent left with {code}: {self.tail()}")
 
     @property
     def pid(self):

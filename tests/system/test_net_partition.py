@@ -117,11 +117,11 @@ class Fault:
         return self
 
     def __exit__(self, *_):
-        if self.process.poll() is None:
+        self.process.stdin.close()      # reverted, it leaves by itself
+        if self.process.poll() is None and not self.reverted:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
         self.process.wait()
-        self.process.stdin.close()
         self.process.stdout.close()
         if not self.reverted:
             hook.undo(self.name, self.record)
