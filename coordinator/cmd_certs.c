@@ -68,13 +68,14 @@ static int secret_read(struct session *s, struct secret *secret, struct err **er
 {
 	_cleanup_free_ char *path = secret_path(s->agents_namespace, secret->name);
 	_cleanup_json_ cJSON *object = NULL;
+	_cleanup_err_ struct err *why = NULL;
 	const char *type;
-	int r = kube_get(s->kube, path, &object, NULL);
+	int r = kube_get(s->kube, path, &object, &why);
 
 	if (r == -ENOENT)
 		return 0;
 	if (r < 0)
-		return kube_get(s->kube, path, &object, err);
+		return err_set(err, r, "Secret %s/%s: %s", s->agents_namespace, secret->name, err_text(why));
 	if (kube_annotation(object, "cert-manager.io/certificate-name"))
 		return err_set(err, -EPERM, "Secret %s/%s is made and renewed by cert-manager",
 			s->agents_namespace, secret->name);

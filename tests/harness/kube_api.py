@@ -1,5 +1,5 @@
 """A Kubernetes API server of a test's own, over TLS: lists and watches of what the test puts there, TokenReview and
-SubjectAccessReview by two tables.
+SubjectAccessReview by two tables; Leases, Secrets and ConfigMaps that callers write.
 
     api = KubeApi(certificate, key)
     api.users["token"] = "system:serviceaccount:db:me"
@@ -7,6 +7,7 @@ SubjectAccessReview by two tables.
     api.put("namespaces", "db", labels={"pgjolt.io/enabled": "true"})
     api.stop(); api.start()     # away, and back on the same port
 """
+import base64
 import json
 import queue
 import socket
@@ -67,6 +68,9 @@ class Handler(BaseHTTPRequestHandler):
         api.calls.append(("GET", url.path))
         if not self.check():
             return
+        if url.path in api.fail_once:
+            self.fail(500, api.fail_once.pop(url.path))
+            return
         space, kind, name = self.place(url.path)
         if kind not in api.objects:
             self.answer(404, {"kind": "Status", "status": "Failure", "code": 404, "message": f"no {kind}"})
@@ -98,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
         return None, parts[0], parts[1] if len(parts) > 1 else None
 
     def change(self, method):
-        """Leases alone are changed, by their versions."""
+        """Leases are changed by their versions; Secrets and ConfigMaps are made and merged."""
         api = self.server.api
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         api.calls.append((method, self.path))
@@ -107,6 +111,9 @@ class Handler(BaseHTTPRequestHandler):
         space, kind, name = self.place(self.path)
         if api.before_change:
             api.before_change(method, space, name or body["metadata"]["name"])
+        if kind in ("secrets", "configmaps") and method in ("POST", "PATCH"):
+            self.write(method, kind, space, name, body)
+            return
         if kind != "leases" or method == "POST" and name:
             self.fail(403, f"{method} {kind} is forbidden")
             return
@@ -127,8 +134,30 @@ class Handler(BaseHTTPRequestHandler):
                 api.put(kind, meta["name"], space, meta.get("labels"), meta.get("annotations"), spec=body.get("spec", {}))
                 self.answer(200, api.objects[kind][(space, meta["name"])])
 
+    def write(self, method, kind, space, name, body):
+        api = self.server.api
+        with api.lock:
+            known = api.objects[kind].get((space, name or body["metadata"]["name"]))
+            if (method, name or body["metadata"]["name"]) in api.refused:
+                self.fail(403, f"{method} {kind} is forbidden")
+            elif method == "POST" and known:
+                self.fail(409, "already exists")
+            elif method == "PATCH" and not known:
+                self.missing(name)
+            else:
+                meta = body["metadata"]
+                text = {key: base64.b64encode(value.encode()).decode() for key, value in body.get("stringData", {}).items()}
+                merged = {**(known or {}).get("data", {}), **body.get("data", {}), **text}
+                more = {"type": body["type"]} if "type" in body else {}
+                api.put(kind, meta["name"], space, meta.get("labels"), data={k: v for k, v in merged.items() if v is not None},
+                        **more)
+                self.answer(200, api.objects[kind][(space, meta["name"])])
+
     def do_PUT(self):
         self.change("PUT")
+
+    def do_PATCH(self):
+        self.change("PATCH")
 
     def do_DELETE(self):
         self.change("DELETE")
@@ -192,7 +221,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         api = self.server.api
-        if self.place(self.path)[1] == "leases":
+        if self.place(self.path)[1] in ("leases", "secrets", "configmaps"):
             self.change("POST")
             return
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -221,8 +250,9 @@ class KubeApi:
         self.lock = threading.RLock()
         self.users, self.rights, self.calls = {}, set(), []
         self.audiences, self.knows_audiences = {}, True     # of tokens; of the server
-        self.objects = {"namespaces": {}, "pods": {}, "configmaps": {}, "leases": {}, "nodes": {}}
-        self.before_change = None
+        self.objects = {"namespaces": {}, "pods": {}, "configmaps": {}, "leases": {}, "nodes": {}, "secrets": {}}
+        self.before_change, self.refused = None, set()  # such as ("PATCH", "pgjolt-agent-tls")
+        self.fail_once = {}     # of GET: message by path
         self.version, self.history, self.watchers = 100, [], []
         self.answer_after = threading.Event()
         self.answer_after.set()
