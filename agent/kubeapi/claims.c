@@ -9,6 +9,7 @@
 #include "kubeapi/share.h"
 
 #define ANNOTATION "pgjolt.io/claims"
+#define CLUSTER "pgjolt.io/cluster"
 #define CLAIMS_MAX 4096
 #define TIME_FORMAT "%Y-%m-%dT%H:%M:%SZ"
 #define TIME_BYTES 32
@@ -97,6 +98,11 @@ int claims_read(const cJSON *lease, struct claims *ret, struct err **err)
 	return 0;
 }
 
+const char *claims_cluster(const cJSON *lease)
+{
+	return kube_annotation(lease, CLUSTER);
+}
+
 static char *claims_text(const struct claims *c)
 {
 	_cleanup_json_ cJSON *list = json_object();
@@ -141,7 +147,7 @@ cJSON *claims_lease_new(const char *namespace, const char *name, const char *clu
 	json_add_string(labels, "app.kubernetes.io/name", "pgjolt");
 	json_add_string(labels, SHARE_LABEL, SHARE_LABEL_VALUE);
 	json_add_item(metadata, "annotations", annotations);
-	json_add_string(annotations, "pgjolt.io/cluster", cluster);
+	json_add_string(annotations, CLUSTER, cluster);
 	set_claims(metadata, c);
 	return lease;
 }

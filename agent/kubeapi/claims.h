@@ -29,6 +29,8 @@ void claims_done(struct claims *c);
 
 /* lease NULL, or without the annotation: none. -EBADMSG: it is no such list; who cannot read it cannot count. */
 int claims_read(const cJSON *lease, struct claims *ret, struct err **err);
+/* "shop/orders", as the Lease says; NULL: it does not. Borrowed. */
+const char *claims_cluster(const cJSON *lease);
 /* A Lease with these claims, for POST. */
 cJSON *claims_lease_new(const char *namespace, const char *name, const char *cluster, const struct claims *c);
 /* The same Lease (its resourceVersion too) with these claims, for PUT. */

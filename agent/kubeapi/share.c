@@ -169,15 +169,16 @@ void shares_free(struct shares *s)
 	free(s);
 }
 
-static struct share_claim *claim_new(struct shares *s, const struct share_ask *ask)
+/* lease: becomes the claim's. */
+static struct share_claim *claim_new(struct shares *s, const char *instance, const char *cluster, char *lease)
 {
 	struct share_claim *c = calloc(1, sizeof(*c));
 
 	if (!c)
 		abort();
-	c->instance = strdup(ask->instance);
-	c->cluster = strdup(ask->cluster);
-	c->lease = kube_cluster_object("pgjolt-share-", ask->cluster);
+	c->instance = strdup(instance);
+	c->cluster = strdup(cluster);
+	c->lease = lease;
 	if (!c->instance || !c->cluster || !c->lease)
 		abort();
 	c->next = s->claims;
@@ -185,12 +186,18 @@ static struct share_claim *claim_new(struct shares *s, const struct share_ask *a
 	return c;
 }
 
+void share_adopt(struct shares *s, const struct claim *there, const char *lease, const char *cluster)
+{
+	claim_new(s, there->instance, cluster, strdup(lease))->until_s = there->until_s;
+}
+
 void shares_take(struct shares *s, const struct share_ask *ask, share_done done, void *data)
 {
 	struct share_claim *claim = share_claim_of(s, ask->instance);
 
 	if (!claim)
-		claim = claim_new(s, ask);
+		claim = claim_new(s, ask->instance, ask->cluster,
+			kube_cluster_object("pgjolt-share-", ask->cluster));
 	claim->arming++;
 	change_add(s, claim->lease, claim, ask, done, data);
 }

@@ -181,6 +181,21 @@ static void change_write(struct change *c, const cJSON *lease)
 		change_failed(c, r, "Lease", err);
 }
 
+/* An earlier agent's fault that could not be undone yet goes on, and so does its claim. */
+static void adopt_left(struct change *c, const cJSON *lease)
+{
+	const char *cluster = claims_cluster(lease);
+	struct shares *s = c->all;
+
+	for (size_t i = 0; i < c->written.count; i++) {
+		const struct claim *there = &c->written.items[i];
+
+		if (strcmp(there->node, s->world.node) == 0 && !share_claim_of(s, there->instance) &&
+		    s->world.busy_ms(there->instance, s->world.data) > 0)
+			share_adopt(s, there, c->lease, cluster ? cluster : c->lease);
+	}
+}
+
 /* Those of this node as they are now: prolonged, given back. Returns whether that changes the Lease. */
 static bool bring_up_to_date(struct change *c)
 {
@@ -257,6 +272,7 @@ static void on_read(int r, const cJSON *lease, const struct err *err, void *data
 		return;
 	}
 	changed = claims_expire(&c->written, share_now_s()) > 0;
+	adopt_left(c, lease);
 	changed = bring_up_to_date(c) || changed;
 	if (c->claim) {
 		r = take_place(c);

@@ -33,6 +33,8 @@ bool share_is_needed(const struct shares *s, const struct share_claim *c);
 /* The end that a claim must have now. */
 int64_t share_needed_until_s(const struct shares *s, const struct share_claim *c);
 struct share_claim *share_claim_of(const struct shares *s, const char *instance);
+/* What an earlier agent of the node claimed, and has left a fault in: ours from now on. */
+void share_adopt(struct shares *s, const struct claim *there, const char *lease, const char *cluster);
 void share_forget(struct shares *s, struct share_claim *claim);
 /* Looks what is to be changed, then or sooner, where that was said before. */
 void share_look_in(struct shares *s, uint64_t us);

@@ -187,3 +187,21 @@ Test(share_claims, are_not_given_where_the_api_server_does_not_answer)
 	LOOP_UNTIL(!shares_are_held(shares));
 	cr_expect_eq(api.posts, 0);
 }
+
+Test(share_claims, of_an_agent_before_last_as_long_as_what_it_left)
+{
+	struct outcome o;
+
+	snprintf(api.lease, sizeof(api.lease), "%s",
+		"{\"metadata\": {\"name\": \"pgjolt-share-db.main\", \"namespace\": \"pgjolt\", \"annotations\": {"
+		"\"pgjolt.io/claims\": \"{\\\"db/pg-0\\\": {\\\"node\\\": \\\"one\\\", "
+		"\\\"until\\\": \\\"2100-01-01T00:00:00Z\\\"}}\"}}}");
+	busy = 60000;
+	o = take("db/pg-1", 500000, 1000);
+	cr_expect_eq(o.r, -EBUSY, "%s", o.words);
+	cr_expect(strstr(o.words, "db/pg-0 on node one"), "%s", o.words);
+	shares_settle(shares, o.claim);
+	busy = 0;
+	shares_look(shares);
+	LOOP_UNTIL(!shares_are_held(shares) && !*api.lease);
+}
