@@ -241,6 +241,7 @@ static int end_skew(struct vdso_process *p, size_t block, struct err **err)
 	_cleanup_(ptrace_hold_freep) struct ptrace_hold *hold = NULL;
 	_cleanup_err_ struct err *why = NULL;
 	struct ending e = {p, block, err};
+	struct ptrace_hold *other;
 	struct proc_id id;
 	size_t n_new;
 	int r;
@@ -248,8 +249,10 @@ static int end_skew(struct vdso_process *p, size_t block, struct err **err)
 	r = vdso_block_end(p, block, &why);
 	if (r != -EACCES)
 		return r < 0 ? err_set(err, r, "%s", err_text(why)) : 0;
-	if (other_hold(p->pid))
-		return ptrace_hold_call(other_hold(p->pid), end_held, &e);
+	/* Asked once: the process may end at any time, and then it has none. */
+	other = other_hold(p->pid);
+	if (other)
+		return ptrace_hold_call(other, end_held, &e);
 	r = proc_identify(p->pid, &id, err);
 	if (r >= 0)
 		r = ptrace_hold_new(&hold, err);
