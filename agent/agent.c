@@ -179,8 +179,9 @@ static int on_leaving(sd_event_source *s, uint64_t usec, void *data)
 {
 	struct agent *a = data;
 
+	(void)usec;	/* when it was due, not now */
 	if (now_ns() >= a->leave_by_ns || !a->kubernetes || !kubernetes_has_claims(a->kubernetes) ||
-	    sd_event_source_set_time(s, usec + LEAVE_LOOK_US) < 0)
+	    sd_event_source_set_time(s, now_ns() / NS_PER_US + LEAVE_LOOK_US) < 0)
 		return sd_event_exit(a->event, 0);
 	return 0;
 }

@@ -3,6 +3,7 @@
 sees an instance of the same cluster, and a third is the API server's word alone."""
 import json
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -83,6 +84,19 @@ def put_claims(text):
 
 def claim(node, after_s):
     return {"node": node, "until": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + after_s))}
+
+
+def cpu_s(pid):
+    """What it has used by now."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def children_s():
+    """What those have used that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 class Node:
@@ -269,7 +283,10 @@ class Share(unittest.TestCase):
             waiting = threading.Thread(target=lambda: answers.append(self.one.arm("slow")))
             waiting.start()
             self.one.agent.wait_for(lambda: self.one.agent.call("GET", "/v1/node").status == 200)
+            before_s = children_s() + cpu_s(self.one.agent.process.pid)
             self.assertEqual(self.one.agent.stop(), 0)
+            # It sleeps while it waits for an answer.
+            self.assertLess(children_s() - before_s, 1)
             waiting.join(30)
             # Refused as one that waited for its claim, or, on a busy machine, as one that came when the agent was stopping.
             self.assertEqual(len(answers), 1)
