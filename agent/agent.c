@@ -89,6 +89,18 @@ static int check_fire(const char *instance, uint64_t duration_ms, void *data, st
 	return a->kubernetes ? kubernetes_check_fire(a->kubernetes, instance, duration_ms, err) : 0;
 }
 
+/* Described: a cluster's name may be the API server's word. */
+static int list_instances(struct instance_info ***ret, size_t *ret_count, void *data, struct err **err)
+{
+	struct agent *a = data;
+	int r;
+
+	r = instance_scan(a->config.node_name, ret, ret_count, err);
+	for (size_t i = 0; r >= 0 && a->kubernetes && i < *ret_count; i++)
+		kubernetes_describe(a->kubernetes, (*ret)[i]);
+	return r;
+}
+
 static int read_boot_id(char **ret, struct err **err)
 {
 	size_t length;
@@ -282,7 +294,7 @@ static int start_experiments(struct agent *a, struct err **err)
 		.find_instance = instance_find,
 		.check_target = check_target,
 		.check_fire = check_fire,
-		.list_instances = a->config.kubernetes.authorize ? NULL : instance_scan,
+		.list_instances = a->config.kubernetes.authorize ? NULL : list_instances,
 	};
 	const char *reason;
 	int r;

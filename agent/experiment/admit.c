@@ -113,7 +113,7 @@ static int count_members(const struct experiment *e, unsigned *ret, struct err *
 	unsigned n = 0;
 	int r;
 
-	r = c->list_instances(c->node->name, &list, &count, err);
+	r = c->list_instances(&list, &count, c->data, err);
 	if (r < 0)
 		return r;
 	for (size_t k = 0; k < count; k++) {

@@ -57,9 +57,9 @@ struct experiments_config {
 		struct err **err);
 	/* NULL: none. May a fault that lasts so long be fired there now? -EBUSY. */
 	int (*check_fire)(const char *instance, uint64_t duration_ms, void *data, struct err **err);
-	/* Those of the node, for the share of a cluster; NULL: that is kept elsewhere (Kubernetes). */
-	int (*list_instances)(const char *node_name, struct instance_info ***ret, size_t *ret_count,
-		struct err **err);
+	/* Those of the node with all that check_target would add, for the share of a cluster; NULL: that is kept
+	 * elsewhere (Kubernetes). */
+	int (*list_instances)(struct instance_info ***ret, size_t *ret_count, void *data, struct err **err);
 };
 
 int experiments_new(const struct experiments_config *config, struct experiments **ret,

@@ -320,6 +320,13 @@ class LabelAlone(WithAgent):
         self.assertEqual(self.me("POST", "/v1/experiments/one/revert").json["state"], "clean")
 
 
+class NodeShare(WithAgent):
+    options = ("--require-label", "yes", "--max-share", "0%")
+
+    def test_members_are_counted_by_the_labels_too(self):
+        self.refused(self.arm("one"), 409, f"0 of 1 instances of cluster {NAMESPACE}/orders", "--max-share")
+
+
 class KillSwitch(WithAgent):
     options = ()
 

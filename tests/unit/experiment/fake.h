@@ -176,14 +176,14 @@ static int fake_find_instance(const char *node_name, const char *name, struct in
 }
 
 /* Three of lab, one of prod. */
-static int fake_list_instances(const char *node_name, struct instance_info ***ret, size_t *ret_count,
-	struct err **err)
+static int fake_list_instances(struct instance_info ***ret, size_t *ret_count, void *data, struct err **err)
 {
 	static const char *const names[] = {"lab/pg1", "lab/pg2", "lab/pg3", "prod/pg1"};
 	struct instance_info **list = calloc(4, sizeof(*list));
 
+	(void)data;
 	for (size_t i = 0; i < 4; i++)
-		cr_assert_eq(fake_find_instance(node_name, names[i], &list[i], err), 0);
+		cr_assert_eq(fake_find_instance(rig.node.name, names[i], &list[i], err), 0);
 	*ret = list;
 	*ret_count = 4;
 	return 0;
