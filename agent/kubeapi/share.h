@@ -33,7 +33,8 @@ struct shares_world {
 	void *data;
 };
 
-/* What world points to is borrowed. Gives back at once what an earlier agent of the node claimed. */
+/* What world points to is borrowed. Gives back at once what an earlier agent of the node claimed, but for instances that
+ * still have a fault of its. */
 int shares_new(const struct shares_world *world, struct shares **ret, struct err **err);
 /* Those who wait are told that the agent stops. Claims that are held stay. */
 void shares_free(struct shares *s);
