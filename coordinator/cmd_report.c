@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/durable.h"
+#include "core/json_text.h"
 #include "report/read.h"
 #include "table.h"
 #include "verbs.h"
@@ -114,7 +115,22 @@ static int is_folder(const struct dirent *d)
 	return d->d_name[0] != '.';
 }
 
-/* Newest last, as a terminal shows it best. Folders without a report are left out. */
+/* What a run has left, but cannot be read, is told; a folder without a report is none of ours. */
+static bool read_listed(const char *runs, const char *folder, cJSON **ret)
+{
+	_cleanup_free_ char *path = NULL;
+	_cleanup_err_ struct err *err = NULL;
+	int r;
+
+	if (asprintf(&path, "%s/%s/report.json", runs, folder) < 0)
+		abort();
+	r = read_report(AT_FDCWD, path, ret, &err);
+	if (r < 0 && access(path, F_OK) == 0)
+		fprintf(stderr, "pgjolt: warning: left out: %s: %s\n", path, err_text(err));
+	return r >= 0;
+}
+
+/* Newest last, as a terminal shows it best. */
 static int gather(const char *runs, cJSON ***ret, size_t *ret_count, struct err **err)
 {
 	struct dirent **names = NULL;
@@ -129,11 +145,8 @@ static int gather(const char *runs, cJSON ***ret, size_t *ret_count, struct err 
 		abort();
 	for (int i = 0; i < n; i++) {
 		_cleanup_json_ cJSON *report = NULL;
-		_cleanup_free_ char *path = NULL;
 
-		if (asprintf(&path, "%s/%s/report.json", runs, names[i]->d_name) < 0)
-			abort();
-		if (read_report(AT_FDCWD, path, &report, NULL) >= 0)
+		if (read_listed(runs, names[i]->d_name, &report))
 			list[count++] = summary_of(names[i]->d_name, report);
 		free(names[i]);
 	}
@@ -148,12 +161,21 @@ static int gather(const char *runs, cJSON ***ret, size_t *ret_count, struct err 
 static const char *plain(cJSON *o, const char *name)
 {
 	cJSON *item = cJSON_GetObjectItemCaseSensitive(o, name);
+	char *c, *end;
 
 	if (!cJSON_IsString(item) || !*item->valuestring)
 		return NULL;
-	for (char *c = item->valuestring; *c; c++)
-		if (*c < ' ' || *c == 0x7f)
+	c = item->valuestring;
+	end = c + strlen(c);
+	for (size_t n; *c; c += n) {
+		n = utf8_sequence(c, end);
+		if (n == 0 || (unsigned char)*c < ' ' || *c == 0x7f) {
+			n = 1;
 			*c = '?';
+		} else if (n == 2 && (unsigned char)c[0] == 0xc2 && (unsigned char)c[1] < 0xa0) {
+			c[0] = c[1] = '?';	/* a control character too: C1 */
+		}
+	}
 	return item->valuestring;
 }
 

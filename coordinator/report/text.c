@@ -180,10 +180,11 @@ static void put_fault(const struct page *p, const cJSON *f)
 	if (isnan(fired)) {
 		fputs(": not fired", p->f);
 	} else {
-		fprintf(p->f, ": at %s, in %s, for %s, %s hit%s, ", fired == t0 ? "T0" :
+		report_duration(report_number(f, "reverted_ms") - fired, held);
+		fprintf(p->f, ": at %s, in %s, %s%s, %s hit%s, ", fired == t0 ? "T0" :
 			report_duration(fired - t0, at),
 			report_duration(report_number(f, "fire_us") / 1000, took),
-			report_duration(report_number(f, "reverted_ms") - fired, held),
+			*held ? "for " : "with no end seen", held,
 			report_count(report_number(f, "hits"), hits),
 			report_number(f, "hits") == 1 ? "" : "s");
 		put_painted(p, clean ? PLAIN : BAD, clean ? "verified clean" : "NOT verified clean");
