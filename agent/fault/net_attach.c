@@ -46,9 +46,11 @@ int net_hook_choose(const struct node *node, enum net_hook *ret, struct err **er
 			return r < 0 ? err_set(err, r, "%s", err_text(why)) : 0;
 	}
 	r = clsact_supported(&why_not);
+	/* What both lack is said once. */
+	if (r < 0 && why && strcmp(err_text(why), err_text(why_not)) != 0)
+		return err_set(err, r, "%s; %s", err_text(why), err_text(why_not));
 	if (r < 0)
-		return err_set(err, r, "%s%s%s", why ? err_text(why) : "", why ? "; " : "",
-			err_text(why_not));
+		return err_set(err, r, "%s", err_text(why_not));
 	if (why)
 		atomic_store(&no_tcx, true);
 	*ret = NET_HOOK_CLSACT;

@@ -69,6 +69,8 @@ class Less(unittest.TestCase):
                 self.expect(answers, faults)
                 for fault in set(faults) - self.all:
                     self.assertRegex(answers[fault]["reason"], "CAP_|not permitted|Permission denied")
+                    said = answers[fault]["reason"].split("; ")
+                    self.assertEqual(len(said), len(set(said)), said)
 
     def test_without_looking_there_is_no_agent(self):
         done = run([c for c in GIVEN if c != "sys_ptrace"])
