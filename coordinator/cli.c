@@ -248,6 +248,7 @@ int cli_exit_code(const struct err *err)
 	case -ESRCH:		/* no agent, no PostgreSQL */
 	case -ECHILD:		/* an agent of ours that did not start */
 	case -ECONNREFUSED:
+	case -EHOSTUNREACH:	/* a name that is not resolved */
 		return EXIT_REFUSED;
 	default:
 		return EXIT_ABORTED;

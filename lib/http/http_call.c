@@ -42,7 +42,8 @@ static int curl_error_to_errno(CURLcode code)
 	case CURLE_COULDNT_CONNECT:
 		return -ECONNREFUSED;
 	case CURLE_COULDNT_RESOLVE_HOST:
-		return -ENOENT;
+		/* Not -ENOENT: that is what a server says of a thing that it does not have. */
+		return -EHOSTUNREACH;
 	case CURLE_OUT_OF_MEMORY:
 		return -ENOMEM;
 	case CURLE_PEER_FAILED_VERIFICATION:

@@ -34,7 +34,7 @@ struct http_request {
 };
 
 struct http_answer {
-	int error;		/* 0, or a negative errno when there was no HTTP answer */
+	int error;		/* 0, or a negative errno when there was no HTTP answer; never -ENOENT */
 	const char *error_text;	/* with error */
 	int status;		/* HTTP */
 	const char *body;	/* NUL-terminated */

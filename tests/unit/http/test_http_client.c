@@ -18,7 +18,7 @@ struct server {
 	uint16_t port;
 	pthread_t thread;
 	void (*serve)(int fd, unsigned nth);
-	char url[64];
+	char url[128];
 };
 
 static struct server server;
@@ -258,6 +258,13 @@ Test(http_client, nobody_there)
 	serve(serve_close);
 	shutdown(server.fd, SHUT_RDWR);
 	fails(-ECONNREFUSED, "GET http://127.0.0.1:");
+}
+
+/* Which is not what a server says of a thing that it does not have. No name has such a part, so nobody is asked. */
+Test(http_client, a_name_that_is_nobodys)
+{
+	snprintf(server.url, sizeof(server.url), "http://%064d.invalid/x", 1);
+	fails(-EHOSTUNREACH, "GET http://0000");
 }
 
 static void serve_redirect(int fd, unsigned nth)
