@@ -109,6 +109,7 @@ void run_done(struct run *r)
 	sd_event_source_disable_unref(r->on_hup);
 	sd_event_source_disable_unref(r->renewing);
 	sd_event_source_disable_unref(r->agent_death);
+	run_forget_answers(r);
 	/* It runs the loop, in which nobody may tell of this run any more: its record may be gone. */
 	cluster_lock_release(r->cluster_lock);
 	timeline_free(r->timeline);
@@ -121,7 +122,6 @@ void run_done(struct run *r)
 		free(r->experiments[i]);
 	}
 	free(r->experiments);
-	run_forget_answers(r);
 	free(r->seen);
 	free(r->folder);
 	free(r->abort_why);

@@ -2,6 +2,7 @@
 #include "unit/kube/server.h"
 
 #include "run/cluster_lock.h"
+#include "run/run.h"
 
 /* What the server has; empty: nothing. The test's thread reads it too, when the server is idle. */
 static char lease[2048];
@@ -71,7 +72,10 @@ static void remove_lease(int fd, const char *request)
 static void serve_lease(int fd, unsigned nth, const char *request)
 {
 	(void)nth;
-	if (refuse) {
+	if (strstr(request, "/v1/experiments/")) {
+		answer(fd, "200 OK", "{\"experiment\":\"run-1-1\",\"run\":\"run-1\",\"fault\":\"proc-kill\","
+				     "\"instance\":\"c/pg1\",\"state\":\"clean\"}");
+	} else if (refuse) {
 		answer(fd, "403 Forbidden", "{\"message\":\"leases is forbidden\"}");
 	} else if (strncmp(request, "POST", 4) == 0 && strstr(request, "resourceVersion")) {
 		answer(fd, "400 Bad Request", "{\"message\":\"resourceVersion should not be set\"}");
@@ -236,4 +240,37 @@ Test(cluster_lock, not_for_us)
 	cr_assert_eq(take_lock(&l, NULL), 0, "nothing to lock outside of Kubernetes");
 	cr_assert_null(l);
 	cluster_lock_release(l);
+}
+
+static unsigned told;
+
+static int on_late(sd_event_source *s, void *data)
+{
+	(void)s;
+	told++;
+	run_abort(data, "late");
+	return 0;
+}
+
+/* Who ran it has its record: what comes while the lock is given back finds none. */
+Test(cluster_lock, nobody_tells_of_a_run_that_is_over)
+{
+	const struct agent_address address = {.url = server.url};
+	struct run run = {.session = &session, .lock_fd = -1, .primary_at_fire = -1};
+	struct run_experiment *e = calloc(1, sizeof(*e));
+	struct agent_link *link = NULL;
+
+	cr_assert_eq(agent_link_new(client, &address, &link, NULL), 0);
+	session.links = &link;
+	session.n_links = 1;
+	cr_assert_eq(take_lock(&run.cluster_lock, NULL), 0);
+	*e = (struct run_experiment){.id = strdup("run-1-1"), .link = link};
+	run.experiments = malloc(sizeof(e));
+	run.experiments[run.n_experiments++] = e;
+	run_ask(&run, e);
+	cr_assert_geq(sd_event_add_defer(event, &run.on_int, on_late, &run), 0);
+	run_done(&run);
+	cr_assert_eq(deletions, 1);
+	cr_assert_eq(told, 0);
+	agent_link_free(link);
 }
