@@ -75,6 +75,9 @@ static void note_end(struct run *r, const struct run_experiment *e, const struct
 	/* A drill goes on to its next fault; what one injection was, was just ended. */
 	if (r->probes && (reason == END_REQUESTED || reason == END_STOPPED))
 		run_abort(r, "somebody else stopped %s on %s", f->fault, instance);
+	else if (reason == END_LEASE)
+		run_abort(r, "%s on %s ended before its time: its agent did not hear from us for %u s",
+			f->fault, instance, RUN_LEASE_MS / 1000);
 	else if (reason == END_REPLAY || reason == END_SHUTDOWN)
 		run_abort(r, "the agent on %s was ended under %s on %s", agent_link_name(e->link),
 			f->fault, instance);

@@ -52,6 +52,26 @@ Test(take_info, times_are_mapped_once)
 	run_record_free(run.record);
 }
 
+/* A fault that was cut short is not the drill's. */
+Test(take_info, lease_ended)
+{
+	struct experiment_info info = {.state = EXPERIMENT_ACTIVE};
+
+	make_run();
+	measure(1);
+	info.fired_ns = now_ns();
+	run_take_info(&run, &experiment, &info);
+	info.state = EXPERIMENT_CLEAN;
+	info.end_reason = END_LEASE;
+	info.verified_clean = true;
+	info.reverted_ns = now_ns();
+	run_take_info(&run, &experiment, &info);
+	cr_assert(run.abort_why && strstr(run.abort_why, "before its time"), "%s", run.abort_why);
+	cr_assert(!run_may_be_left(&experiment));
+	free(run.abort_why);
+	run_record_free(run.record);
+}
+
 /* A successor knows of its journal alone: what was told before stays, and the run ends. */
 Test(take_info, from_a_successor)
 {
