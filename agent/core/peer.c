@@ -259,7 +259,7 @@ static size_t kind_length(const char *text)
  * Selectors") has signs of its own, and at most the namespace's colon. */
 static size_t kind_name_length(const char *text, size_t kind)
 {
-	const char *allowed = text[0] == 'p' ? ".-_/=!,() :" : ".-_/";
+	const char *allowed = text[0] == 'p' ? ".-_/=!,+() :" : ".-_/";
 	const char *ports = strrchr(text, ':') + 1;
 	size_t length = strlen(text), colons = 0;
 
@@ -302,6 +302,10 @@ int peer_name_parse(const char *text, char **ret_name, uint16_t *ret_low, uint16
 	name = strndup(text, length);
 	if (!name)
 		return err_errno(err, -ENOMEM, "peer");
+	/* In no label there is a '+', so it can stand for the comma, at which a list in one text is cut. */
+	for (char *p = name; kind && *p; p++)
+		if (*p == '+')
+			*p = ',';
 	*ret_name = steal_ptr(name);
 	*ret_low = low;
 	*ret_high = high;

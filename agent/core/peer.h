@@ -34,7 +34,7 @@ int peer_parse(const char *text, struct peer *ret, struct err **err);
 int port_range_parse(const char *text, uint16_t *ret_low, uint16_t *ret_high, struct err **err);
 /* The coordinator's names: "replicas", "dcs:2379", "lab/pg2", "all"; [a-z0-9][A-Za-z0-9.-_/]* with a
  * letter, and ports. Also "service:NAMESPACE/NAME", "pods:[NAMESPACE:]SELECTOR", "node:NAME", each with
- * ":PORTS" behind, if any; these keep their kind. -EINVAL for what is no name (an address, say). Caller
+ * ":PORTS" behind, if any; these keep their kind. A '+' in SELECTOR is a comma. -EINVAL for what is no name (an address, say). Caller
  * frees *ret_name. */
 int peer_name_parse(const char *text, char **ret_name, uint16_t *ret_low, uint16_t *ret_high,
 	struct err **err);

@@ -132,7 +132,7 @@ Test(peer, names)
 	static const char *const bad[] = {
 		"", "10.0.0.1", "10.0.0.0/8", "fd00::1", "[fd00::1]", "-x", "/x", "a b", "a=b", ":80",
 		"dcs:", "dcs:0", "dcs:90-80", "dcs:80:90", "a,b", "\xff", "123",
-		"service:", "service:a,b", "node:a b", "node:/x", "pods:", "pods:a:b:c", "pods:a;b",
+		"service:", "service:a,b", "service:a+b", "a+b", "node:a b", "node:/x", "pods:", "pods:a:b:c", "pods:a;b",
 		"pods:\xff", "pods:a:0", "what:x",
 	};
 	uint16_t low, high;
@@ -163,6 +163,13 @@ Test(peer, names)
 
 		cr_assert_eq(peer_name_parse("pods:db:app=x:5432", &name, &low, &high, NULL), 0);
 		cr_assert_str_eq(name, "pods:db:app=x");
+		cr_assert(low == 5432 && high == 5432);
+	}
+	{
+		_cleanup_free_ char *name = NULL;
+
+		cr_assert_eq(peer_name_parse("pods:db:app in (a+b)+tier!=x+!gone:5432", &name, &low, &high, NULL), 0);
+		cr_assert_str_eq(name, "pods:db:app in (a,b),tier!=x,!gone");
 		cr_assert(low == 5432 && high == 5432);
 	}
 }

@@ -245,6 +245,7 @@ Test(peers_kube, services_that_are_none)
 Test(peers_kube, pods)
 {
 	resolves(0, "pods:app=pooler,tier!=x", "pods/db=10.0.0.20 pods/db=10.96.0.14", NULL);
+	resolves(0, "pods:app=pooler+tier!=x", "pods/db=10.0.0.20 pods/db=10.96.0.14", NULL);
 	resolves(0, "pods:app=pooler,tier!=x:16432", "pods/db=10.0.0.20:16432 pods/db=10.96.0.14:6432", NULL);
 	resolves(0, "pods:other:app", "pods/other=10.0.5.1", "pod a is on its node's network");
 	refused(0, "pods:other:gone=x", "not found");
