@@ -115,7 +115,8 @@ static bool is_unreached(const struct options *o, int r)
 		sockets = sockets && (*a)[0] == '/';
 	/* Behind a socket that nobody listens on there is no agent. */
 	return o->all && !session_is_local(&o->session) && !sockets &&
-		(r == -ECONNREFUSED || r == -ETIMEDOUT || r == -ECONNRESET || r == -EIO);
+		(r == -ECONNREFUSED || r == -EHOSTUNREACH || r == -ETIMEDOUT || r == -ECONNRESET ||
+			r == -EPROTO || r == -EIO);
 }
 
 static int stop(const struct options *o, char **ids, int *ret_code, struct err **err)

@@ -119,12 +119,15 @@ static int read_experiments(struct agent_reply *reply, const cJSON *json, struct
 
 static int read_reverted(struct agent_reply *reply, const cJSON *json, struct err **err)
 {
-	const cJSON *left = cJSON_GetObjectItemCaseSensitive(json, "left");
+	const struct json_field fields[] = {
+		{"left", JSON_UINT64, 0, true, NULL, NULL},
+		JSON_FIELD_END,
+	};
+	uint64_t left = 0;
+	int r = json_dispatch(json, fields, &left, JSON_ALLOW_UNKNOWN, err);
 
-	if (!cJSON_IsNumber(left) || left->valuedouble < 0)
-		return err_set(err, -EPROTO, "no \"left\" in its answer");
-	reply->left = (size_t)left->valuedouble;
-	return read_experiments(reply, json, err);
+	reply->left = left;
+	return r < 0 ? r : read_experiments(reply, json, err);
 }
 
 /* ---- asking ---- */
@@ -138,10 +141,9 @@ static void on_answered(cJSON **json, const struct err *err, void *data)
 	if (err) {
 		err_set(&a->reply->err, err->code, "%s", err->text);
 	} else {
-		int r = a->read(a->reply, *json, &a->reply->err);
-
-		if (r < 0)
-			err_wrap(&a->reply->err, r, "agent %s", agent_link_name(a->reply->link));
+		/* Its words may be no refusal, whatever is wrong with them. */
+		if (a->read(a->reply, *json, &a->reply->err) < 0)
+			err_wrap(&a->reply->err, -EPROTO, "agent %s", agent_link_name(a->reply->link));
 	}
 }
 

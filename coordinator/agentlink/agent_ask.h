@@ -8,7 +8,7 @@
 
 struct agent_reply {
 	struct agent_link *link;	/* borrowed */
-	struct err *err;		/* NULL: it answered */
+	struct err *err;		/* NULL: it answered; -EPROTO: with what cannot be read */
 	struct node_info *node;
 	struct instance_info **instances;
 	struct experiment_info **experiments;

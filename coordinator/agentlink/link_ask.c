@@ -58,7 +58,7 @@ static void on_answer(const struct http_answer *a, void *data)
 		if (a->length)
 			r = json_parse(a->body, a->length, &json, &err);
 		if (r < 0)
-			err_wrap(&err, r, "%s", what);
+			r = err_wrap(&err, -EPROTO, "%s", what);
 		if (a->status >= 400)
 			r = error_from_json(a->status, json, &err);
 	}

@@ -68,10 +68,11 @@ static void note_refused(struct run *r, struct run_experiment *e, const struct e
 	r->record->faults[e->fault].error = strdup(why->text);
 }
 
-/* An answer that was lost may have been a yes. */
+/* An answer that was lost, or that cannot be read, may have been a yes. */
 static bool is_unanswered(const struct err *why)
 {
-	return why->code == -ETIMEDOUT || why->code == -ECONNRESET || why->code == -ECANCELED;
+	return why->code == -ETIMEDOUT || why->code == -ECONNRESET || why->code == -ECANCELED ||
+		why->code == -EPROTO || why->code == -EFBIG;
 }
 
 static int take_armed(struct run *r, struct run_experiment *e, const struct target *t,
@@ -179,6 +180,9 @@ int run_arm(struct run *r, const struct step *s, struct run_experiment ***ret, s
 	/* Postmasters restart: what was found a moment ago may be another process now. */
 	if (k == -ESTALE && cluster_refresh(&r->cluster, NULL) >= 0)
 		k = arm_missing(r, s, targets, n, list, err);
+	/* That is what a wait says whose limit is over, which fails the drill. */
+	if (k == -ETIMEDOUT)
+		k = -EIO;
 	if (k < 0)
 		return err_wrap(err, k, "%s:%u:%u", r->drill->file, s->place.line, s->place.column);
 	*ret = steal_ptr(list);

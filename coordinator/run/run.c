@@ -138,6 +138,15 @@ static void step_failed(struct run *r, int code, const struct err *err)
 	run_abort(r, "%s", err_text(err));
 }
 
+/* It failed before anything was armed, and no answer is missing. */
+static bool nothing_was_done(const struct run *r)
+{
+	for (size_t i = 0; i < r->n_experiments; i++)
+		if (r->experiments[i]->state != EXPERIMENT_REFUSED)
+			return false;
+	return true;
+}
+
 static bool any_fired(const struct run *r)
 {
 	for (size_t i = 0; i < r->n_experiments; i++)
@@ -154,6 +163,7 @@ static void on_lock_lost(const char *why, void *data)
 static int execute(struct run *r, struct err **err)
 {
 	_cleanup_err_ struct err *cause = NULL;
+	bool steady = false;
 	int k;
 
 	k = cluster_open(r->session, r->options->cluster, r->options->manager, &r->cluster, err);
@@ -185,16 +195,17 @@ static int execute(struct run *r, struct err **err)
 		return k;
 	}
 	k = wait_steady(r, &cause);
-	if (k < 0 && !r->abort_why) {
+	if (k >= 0) {
+		steady = true;
+		k = run_steps(r, &cause);
+	}
+	if (k < 0 && !r->abort_why && (!steady || (k != -ETIMEDOUT && nothing_was_done(r)))) {
 		run_finish(r, false);
 		run_end_as(r, VERDICT_REFUSED, err_text(cause));
 		return 0;
 	}
-	if (k >= 0) {
-		k = run_steps(r, &cause);
-		if (k < 0 && !r->abort_why)
-			step_failed(r, k, cause);
-	}
+	if (k < 0 && !r->abort_why)
+		step_failed(r, k, cause);
 	run_finish(r, any_fired(r));
 	return 0;
 }

@@ -47,16 +47,21 @@ static void set_clean(struct run *r, struct run_experiment *e, bool verified)
 
 /* ---- an agent of our own ---- */
 
-static void replay_journal(struct run *r)
+/* Returns whether there is another one on its socket by now, which is to be asked as any successor. */
+static bool replay_journal(struct run *r)
 {
 	_cleanup_err_ struct err *err = NULL;
 	int status;
 
+	/* The descriptor that it watches is closed with the agent. */
+	r->agent_death = sd_event_source_disable_unref(r->agent_death);
 	local_agent_stop(steal_ptr(r->session->local));
 	if (local_agent_ensure(AGENT_SOCKET_DEFAULT, &r->session->local, &err) < 0) {
 		run_note(r, EVENT_AGENT, -1, "replay", "no new agent: %s", err_text(err));
-		return;
+		return false;
 	}
+	if (!r->session->local)
+		return true;
 	status = local_agent_stop(steal_ptr(r->session->local));
 	run_note(r, EVENT_AGENT, -1, "replay",
 		status ? "a new agent could not revert all of the journal" :
@@ -64,6 +69,7 @@ static void replay_journal(struct run *r)
 	for (size_t i = 0; !status && i < r->n_experiments; i++)
 		if (run_may_be_left(r->experiments[i]))
 			set_clean(r, r->experiments[i], true);
+	return false;
 }
 
 /* ---- one that somebody else starts ---- */
@@ -191,10 +197,8 @@ void run_find_successors(struct run *r)
 
 	if (!links)
 		abort();
-	if (r->session->local) {
-		replay_journal(r);
+	if (r->session->local && !replay_journal(r))
 		return;
-	}
 	if (lost_links(r, links))
 		run_note(r, EVENT_AGENT, -1, "successor",
 			"asking who comes after it what became of its faults, for at most %u s",

@@ -4,6 +4,7 @@
     agents.gate("/v1/node", 49)                 # no answer before 49 of them have been asked
     agents.gate("/v1/experiments", 49, "POST")
     agents[7].hangs = True                      # takes requests, answers none
+    agents[7].instead["/v1/revert"] = {}        # answers this to a POST
 """
 import json
 import ssl
@@ -47,7 +48,11 @@ class Handler(BaseHTTPRequestHandler):
                  "/v1/instances": lambda: {"instances": agent.instances},
                  "/v1/experiments": lambda: {"experiments": agent.experiments},
                  "/v1/revert": lambda: {"left": 0, "experiments": agent.experiments}}
-        if path == "/v1/events":
+        if self.command == "POST" and path in agent.instead:
+            if path == "/v1/experiments":
+                agent.experiment(path, body)    # it does as it was told
+            self.answer(agent.instead[path])
+        elif path == "/v1/events":
             self.stream()
         elif self.command == "POST" and path.startswith("/v1/experiments") and (agent.armed or path == "/v1/experiments"):
             self.answer(agent.experiment(path, body))
@@ -73,6 +78,7 @@ class FakeAgent:
     def __init__(self, world, number, port, context):
         self.world, self.name, self.address = world, f"n{number}", f"127.1.0.{number + 1}"
         self.hangs, self.asked, self.instances, self.experiments = False, [], [], []
+        self.instead = {}
         self.armed = None       # the experiment: it ends when its lease is renewed
 
         class Server(ThreadingHTTPServer):

@@ -11,11 +11,11 @@ import tempfile
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from harness.agent import BUILD, Agent, scratch, wait_until  # noqa: E402
+from harness.agent import BINARY, BUILD, Agent, process_state, scratch, wait_until  # noqa: E402
 from harness.certificates import Authority  # noqa: E402
 from harness.fake_agents import FakeAgents  # noqa: E402
 from harness.kube_api import KubeApi  # noqa: E402
-from lib_postgres import Server, bin_dir, cgroup_root  # noqa: E402
+from lib_postgres import Server, bin_dir, cgroup_root, children  # noqa: E402
 import suite  # noqa: E402
 
 PGJOLT = os.path.abspath(os.path.join(BUILD, "coordinator", "pgjolt"))
@@ -193,14 +193,87 @@ def test_stop_all_reaches_nobody(world):
     assert "no agent runs in namespace pgjolt" in pgjolt("stop", "--all", *world.cluster(), code=3)[1]
 
 
+def test_the_ca_that_is_named_is_the_only_one(world):
+    """Not those of the system beside it: ours is one of them here."""
+    other = Authority(os.path.join(world.folder, "other"))
+    folder = os.path.join(world.folder, "system")
+    os.mkdir(folder)
+    with open(world.authority.path("ca.crt"), "rb") as f:
+        ca = f.read()
+    name = subprocess.run(["openssl", "x509", "-noout", "-hash"], input=ca, capture_output=True, check=True).stdout.decode().strip()
+    for file in (f"{name}.0", "ca-certificates.crt"):
+        with open(os.path.join(folder, file), "wb") as f:
+            f.write(ca)
+    with world.fakes(1) as agents:
+        words = [PGJOLT, "nodes", "--json", "--agent", f"https://127.1.0.1:{agents.port}", "--tls-server-name", "pgjolt-agent",
+                 "--tls-cert", world.authority.path("client.crt"), "--tls-key", world.authority.path("client.key")]
+
+        def ask(*more):
+            return subprocess.run(["unshare", "--mount", "sh", "-c", f"mount --bind {folder} /etc/ssl/certs && exec \"$@\"", "sh",
+                                   *words, *more], capture_output=True, text=True, timeout=60, check=False)
+        done = ask()
+        assert done.returncode == 0, done.stderr    # so the system's do count where none is named
+        done = ask("--tls-ca", other.path("ca.crt"))
+        assert done.returncode == 3 and "verification failed" in done.stderr, f"{done.returncode} {done.stderr}"
+
+
+def test_answers_that_cannot_be_read(world):
+    """A yes that cannot be read is no refusal: what may be armed is reverted. And no sum of what is left is none."""
+    with world.fakes(1) as agents:
+        agents[0].instances = [instance(agents[0])]
+        world.put("n0", agents[0].address, agents[0].port)
+        agents[0].instead["/v1/experiments"] = {"experiments": [], "state": "what?"}
+        _, err = pgjolt("inject", "proc-kill", "--target", "all", "--for", "60s", "--cluster", "c", "--manager", "plain",
+                        *world.cluster(), code=4)
+        assert "the agent did not answer" in err, err
+        assert [path for method, path, _ in agents[0].asked if path.endswith("/revert")], agents[0].asked
+        agents[0].instead.clear()
+        for left in (1e300, -1, 0.5, None):
+            agents[0].instead["/v1/revert"] = {"left": left, "experiments": []}
+            out, _ = pgjolt("stop", "--all", *world.cluster(), code=5)
+            assert "n0: did not do it" in out, (left, out)
+
+
+# ---- drills that come to nothing ----
+
+def run_drill(server, agent, steps, code):
+    """The run's report."""
+    with scratch("drill") as folder:
+        path, out = os.path.join(folder, "x.yaml"), os.path.join(folder, "out")
+        with open(path, "w", encoding="ascii") as f:
+            f.write(f"drill: x\nsummary: of a test\nsteadyState: {{for: 300ms}}\nrecovery: {{limit: 1s}}\nsteps:\n{steps}")
+        pgjolt("run", path, "--agent", agent.socket, "--cluster", server.cluster, "--manager", "plain", "--out", out, "--conninfo",
+               f"host=127.0.0.1 port={server.port} user=postgres dbname=postgres", code=code)
+        with open(f"{out}/report.json", encoding="utf-8") as f:
+            return json.load(f)
+
+
+def test_refused_at_the_first_fault(world):
+    """Of an instance in the node's own network that is told at the arming: refused where nothing had been done before."""
+    cut = "{inject: net-partition, target: primary, for: 5s, params: {peers: 10.9.9.9}}"
+    server = Server("pjopen", 55492, alone=False, cluster=f"pjopen{os.getpid()}").start()
+    try:
+        with scratch("agents") as folder, Agent(folder, "--node-name", NODE) as agent:
+            report = run_drill(server, agent, f"  - wait: 10ms\n  - {cut}\n", 3)
+            assert report["verdict"] == "refused" and "network" in report["reasons"][0], report["reasons"]
+            assert [f["fired_ms"] for f in report["faults"]] == [None]
+            # Something was: it is reverted.
+            kill = "{inject: proc-kill, target: primary, for: 5s, params: {process: title, titles: walwriter}}"
+            report = run_drill(server, agent, f"  - parallel:\n      - {kill}\n      - {cut}\n", 4)
+            assert report["verdict"] == "aborted" and "network" in report["reasons"][0], report["reasons"]
+            assert all(e["state"] in ("clean", "refused") for e in agent.experiments())
+    finally:
+        server.remove()
+
+
 # ---- replaced under a fault ----
 
 @contextlib.contextmanager
-def injection(world, *words):
+def injection(world, *words, before=()):
     """Of a fault that outlives its agent; a list of the lines that came so far, and the process."""
     database = world.database()
     p = subprocess.Popen(
-        [PGJOLT, "inject", "proc-freeze", "--target", f"{database.cluster}/pjag", "--for", "120s", "--mechanism", "cgroup",
+        [*before, PGJOLT, "inject", "proc-freeze", "--target", f"{database.cluster}/pjag", "--for", "120s", "--mechanism", "cgroup",
          "--manager", "plain", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = []
 
@@ -279,6 +352,32 @@ def test_pod_deleted_by_force(world):
 def test_pod_upgraded(world):
     """It reverts as it leaves: it may have said so, or its successor has nothing of it."""
     replace_pod(world, lambda agent: agent.stop(), "reverted (shutdown), verified clean", REPLACED)
+
+
+def test_agent_of_ones_own_and_another_after_it(world):
+    """Whom somebody else started is asked; that it is there alone says nothing."""
+    alone = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /run && mount -t tmpfs none /var/lib && exec \"$@\"", "sh"]
+    with injection(world, before=alone) as (p, lines):
+        (own,) = children(p.pid)
+        os.kill(p.pid, signal.SIGSTOP)
+        try:
+            os.kill(own, signal.SIGKILL)
+            assert wait_until(lambda: process_state(own) == "Z", 10)
+            with subprocess.Popen(["nsenter", "--mount", "--target", str(p.pid), BINARY, "serve", "--log-level", "warning"],
+                                  stdin=subprocess.DEVNULL) as other:
+                try:
+                    asks = ["nsenter", "--mount", "--target", str(p.pid), PGJOLT, "nodes", "--agent", "/run/pgjolt/agent.sock"]
+                    assert wait_until(lambda: subprocess.run(asks, capture_output=True, check=False).returncode == 0, 30)
+                    os.kill(p.pid, signal.SIGCONT)
+                    text = ended(p, lines, 4)
+                    assert "was replaced; its successor reports nothing left" in text, text
+                    assert "found the journal" not in text, text
+                finally:
+                    other.terminate()
+        finally:
+            if p.poll() is None:
+                os.kill(p.pid, signal.SIGCONT)
+    assert not frozen(world.server)
 
 
 def test_nobody_comes_after_it(world):

@@ -495,7 +495,7 @@ def test_11_target_dies(folder):
 
 
 def test_12_step_that_cannot(folder):
-    """A wait whose limit ends fails the drill; peers that are nobody abort it before anything was done."""
+    """A wait whose limit ends fails the drill; peers that are nobody: it is refused, since nothing was done."""
     out = os.path.join(folder, "limit")
     path = drill(folder, "limit", "steps:\n  - wait: promoted\n    limit: 500ms\n")
     text = pgjolt("run", path, "--cluster", NAME, "--out", out, code=1)
@@ -504,10 +504,10 @@ def test_12_step_that_cannot(folder):
     out = os.path.join(folder, "nobody")
     path = drill(folder, "nobody", f"steps:\n  - inject: net-partition\n    target: {NAME}/pg1\n    for: 5s\n"
                                    f"    params: {{peers: {NAME}/pg1}}\n")
-    text = pgjolt("run", path, "--cluster", NAME, "--out", out, code=4)
+    text = pgjolt("run", path, "--cluster", NAME, "--out", out, code=3)
     assert "that is the target itself" in text, text
     report = report_of(out)
-    assert report["verdict"] == "aborted" and all(f["fired_ms"] is None for f in report["faults"])
+    assert report["verdict"] == "refused" and all(f["fired_ms"] is None for f in report["faults"])
     clean()
 
 
