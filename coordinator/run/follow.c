@@ -39,7 +39,7 @@ void run_agent_lost(struct run *r, struct agent_link *link, const char *why)
 		return;
 	f->lost = true;
 	r->agent_lost = true;
-	run_note(r, EVENT_AGENT, -1, "lost", "agent %s is gone (%s); what it held ended with it",
+	run_note(r, EVENT_AGENT, -1, "lost", "agent %s is gone (%s); what it held ended with it, or ends with its lease",
 		agent_link_name(link), why);
 	run_abort(r, "agent %s is gone: %s", agent_link_name(link), why);
 }

@@ -129,26 +129,37 @@ static bool may_be_left(const struct run *r, const struct run_experiment *e)
 	return run_may_be_left(e);
 }
 
+/* An agent that was started anew knows of ours what its journal had. */
+static bool remembers(const struct agent_reply *reply)
+{
+	return !reply->err && reply->experiments[0]->end_reason != END_REPLAY;
+}
+
 /* Asked to revert what it may have: what is over already stays so. */
 static void ask_successor(struct run *r, struct agent_link *link, const struct node_info *node)
 {
 	struct agent_replies replies;
 	struct run_selection s;
-	bool over = true;
+	bool over = true, same = false;
+	const char *who;
 
 	run_select(r, link, may_be_left, &s);
 	for (size_t i = 0; i < s.count; i++)
 		s.experiments[i]->let_go = true;
 	agent_ask_revert(s.links, s.ids, s.count, &replies);
-	for (size_t i = 0; i < s.count; i++)
+	for (size_t i = 0; i < s.count; i++) {
 		over &= take_word(r, s.experiments[i], node, &replies.items[i]);
+		same |= remembers(&replies.items[i]);
+	}
 	agent_replies_done(&replies);
 	run_selection_done(&s);
 	if (!over)
 		return;
-	run_note(r, EVENT_AGENT, -1, "replaced",
-		"the agent on %s was replaced; its successor reports nothing left", node->name);
-	run_abort_more(r, "the agent on %s was replaced; its successor reports nothing left", node->name);
+	/* It was out of reach for a while. */
+	who = same ? "answers again, and" : "was replaced; its successor";
+	run_note(r, EVENT_AGENT, -1, same ? "back" : "replaced", "the agent on %s %s reports nothing left",
+		node->name, who);
+	run_abort_more(r, "the agent on %s %s reports nothing left", node->name, who);
 }
 
 static void look(struct run *r)

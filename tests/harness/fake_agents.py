@@ -4,6 +4,8 @@
     agents.gate("/v1/node", 49)                 # no answer before 49 of them have been asked
     agents.gate("/v1/experiments", 49, "POST")
     agents[7].hangs = True                      # takes requests, answers none
+    agents[7].away = True                       # hangs up on everybody
+    agents[7].stays = True                      # a renewed lease does not end its experiment
     agents[7].instead["/v1/revert"] = {}        # answers this to a POST
 """
 import json
@@ -33,6 +35,9 @@ class Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         agent.asked.append((self.command, path, body.decode()))
+        if agent.away:
+            self.close_connection = True
+            return
         if agent.hangs:
             agent.world.over.wait(60)
             self.close_connection = True
@@ -62,13 +67,14 @@ class Handler(BaseHTTPRequestHandler):
             self.answer({"error": {"code": "ENOENT", "status": 404, "message": f"no {path}"}}, 404)
 
     def stream(self):
-        """Of events, of which there are none."""
+        """Of events, of which there are none, while it is there."""
         self.send_response(200)
         self.send_header("Content-Type", "application/x-ndjson")
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.flush()
-        self.server.agent.world.over.wait(60)
+        while not self.server.agent.away and not self.server.agent.world.over.wait(0.05):
+            pass
         self.close_connection = True
 
     do_GET = do_POST = handle_any
@@ -78,7 +84,7 @@ class FakeAgent:
     def __init__(self, world, number, port, context):
         self.world, self.name, self.address = world, f"n{number}", f"127.1.0.{number + 1}"
         self.hangs, self.asked, self.instances, self.experiments = False, [], [], []
-        self.instead = {}
+        self.instead, self.away, self.stays = {}, False, False
         self.armed = None       # the experiment: it ends when its lease is renewed
 
         class Server(ThreadingHTTPServer):
@@ -109,7 +115,7 @@ class FakeAgent:
             self.armed.update(state="armed", armed_ns=now, end_reason="none", hits=1, lifetime="held")
         elif path.endswith("/fire"):
             self.armed.update(state="active", fired_ns=now, fire_duration_ns=1000)
-        else:
+        elif not self.stays or path.endswith("/revert"):
             self.armed.update(state="clean", reverted_ns=now, verified_clean=True, end_reason="duration")
         return self.armed
 

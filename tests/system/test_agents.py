@@ -269,12 +269,9 @@ def test_refused_at_the_first_fault(world):
 # ---- replaced under a fault ----
 
 @contextlib.contextmanager
-def injection(world, *words, before=()):
-    """Of a fault that outlives its agent; a list of the lines that came so far, and the process."""
-    database = world.database()
-    p = subprocess.Popen(
-        [*before, PGJOLT, "inject", "proc-freeze", "--target", f"{database.cluster}/pjag", "--for", "120s", "--mechanism", "cgroup",
-         "--manager", "plain", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def under_way(*words):
+    """An injection that has fired: a list of the lines that came so far, and the process."""
+    p = subprocess.Popen([*words, "--for", "120s", "--manager", "plain"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = []
 
     def read():
@@ -284,7 +281,6 @@ def injection(world, *words, before=()):
     reader.start()
     try:
         assert wait_until(lambda: any("fired" in line for line in lines), 30), lines
-        assert frozen(database)
         yield p, lines
     finally:
         if p.poll() is None:
@@ -292,6 +288,16 @@ def injection(world, *words, before=()):
         p.wait()
         reader.join()
         p.stdout.close()
+
+
+@contextlib.contextmanager
+def injection(world, *words, before=()):
+    """Of a fault that outlives its agent."""
+    database = world.database()
+    with under_way(*before, PGJOLT, "inject", "proc-freeze", "--target", f"{database.cluster}/pjag", "--mechanism", "cgroup",
+                   *words) as both:
+        assert frozen(database)
+        yield both
 
 
 def frozen(database):
@@ -378,6 +384,19 @@ def test_agent_of_ones_own_and_another_after_it(world):
             if p.poll() is None:
                 os.kill(p.pid, signal.SIGCONT)
     assert not frozen(world.server)
+
+
+def test_agent_that_was_out_of_reach(world):
+    """It is no successor that answers: nobody was replaced."""
+    with world.fakes(1) as agents:
+        agents[0].instances, agents[0].stays = [instance(agents[0])], True
+        world.put("n0", agents[0].address, agents[0].port)
+        with under_way(PGJOLT, "inject", "proc-kill", "--target", "all", "--cluster", "c", *world.cluster()) as (p, lines):
+            agents[0].away = True
+            assert wait_until(lambda: any("comes after it" in line for line in lines), 30), lines
+            agents[0].away = False
+            text = ended(p, lines, 4)
+            assert "the agent on n0 answers again, and reports nothing left" in text and "replaced" not in text, text
 
 
 def test_nobody_comes_after_it(world):
