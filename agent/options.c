@@ -112,7 +112,7 @@ void options_help(const struct options *o)
 			continue;
 		snprintf(left, sizeof(left), "--%s%s%s", table[i].name, table[i].argument ? " " : "",
 			table[i].argument ? table[i].argument : "");
-		printf("  %-24s%s\n", left, table[i].help);
+		printf("  %-33s%s\n", left, table[i].help);
 	}
 }
 
@@ -167,12 +167,9 @@ static int set_max_share(struct agent_config *c, const char *value, struct err *
 	int r;
 
 	r = percent_parse(value, &ppm, err);
-	if (r < 0)
-		return r;
-	if (ppm > EXPERIMENT_SHARE_ALL)
-		return err_set(err, EINVAL, "'%s': expected 0%% to 100%%", value);
-	c->limits.share_max_ppm = ppm;
-	return 0;
+	if (r >= 0)
+		c->limits.share_max_ppm = ppm;
+	return r;
 }
 
 static int set_ready_fd(struct agent_config *c, const char *value, struct err **err)
@@ -379,6 +376,16 @@ static int find_verb(const char *name, enum verb *ret, struct err **err)
 	return err_set(err, EINVAL, "'%s': expected serve, probe, revert-all or version", name);
 }
 
+/* getopt(3) has left in optopt the letter of -x, the id of a flag that was given a value, or 0. */
+static int refuse_option(const char *given, const char *verb, struct err **err)
+{
+	if (optopt > ' ')
+		return err_set(err, EINVAL, "'-%c' is no option of %s", optopt, verb);
+	if (optopt)
+		return err_set(err, EINVAL, "'%s': this option takes no value", given);
+	return err_set(err, EINVAL, "'%s' is no option of %s", given, verb);
+}
+
 static int parse_long(int argc, char **argv, struct options *o, struct err **err)
 {
 	struct option longs[ELEMENTS(table) + 1] = {0};
@@ -392,13 +399,10 @@ static int parse_long(int argc, char **argv, struct options *o, struct err **err
 	opterr = 0;
 	optind = 1;
 	while ((id = getopt_long(argc, argv, ":h", longs, &index)) != -1) {
-		const char *given = argv[optind - 1];
-
 		if (id == ':')
-			return err_set(err, EINVAL, "%s needs a value", given);
+			return err_set(err, EINVAL, "%s needs a value", argv[optind - 1]);
 		if (id == '?')
-			return err_set(err, EINVAL, "'%s' is no option of %s", given,
-				verbs[o->verb].name);
+			return refuse_option(argv[optind - 1], verbs[o->verb].name, err);
 		r = option_apply(o, id == 'h' ? OPT_HELP : id, optarg, err);
 		if (r < 0)
 			return err_wrap(err, r, "--%s", longs[index].name);
@@ -470,7 +474,8 @@ int options_parse(int argc, char **argv, struct options *ret, struct err **err)
 		return r;
 	ret->has_verb = true;
 	r = parse_long(argc - 1, argv + 1, ret, err);
-	if (r >= 0)
-		r = complete_kubernetes(ret, err);
+	if (r < 0 || ret->help)
+		return r;
+	r = complete_kubernetes(ret, err);
 	return r < 0 ? r : check_together(&ret->config, err);
 }

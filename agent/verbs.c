@@ -105,7 +105,7 @@ int verb_probe(struct options *o)
 	if (r < 0)
 		return fail(r, NULL);
 	if (!list)
-		printf("%-16s %-10s %-20s %s\n", "FAULT", "SUPPORTED", "MECHANISM", "REASON");
+		printf("%-16s %-10s %-26s %s\n", "FAULT", "SUPPORTED", "MECHANISM", "REASON");
 	for (const struct fault_driver *const *d = registry_drivers(); *d; d++) {
 		_cleanup_err_ struct err *why = NULL;
 		struct support s = {0};
@@ -133,26 +133,32 @@ static void on_event(const struct agent_event *event, void *data)
 		event->experiment ? ": " : "", event->text);
 }
 
-static size_t count_bad(struct journal *journal, struct err **err)
+static int count_bad(struct journal *journal, size_t *ret, struct err **err)
 {
 	struct journal_entry **entries = NULL;
 	_cleanup_strv_ char **bad = NULL;
 	size_t count = 0;
+	int r;
 
-	if (journal_read_all(journal, &entries, &count, &bad, err) < 0)
-		return 0;
+	r = journal_read_all(journal, &entries, &count, &bad, err);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < count; i++)
 		journal_entry_free(entries[i]);
 	free(entries);
-	return strv_length(bad);
+	*ret = strv_length(bad);
+	return 0;
 }
 
 static int finish_bad(struct options *o, struct journal *journal, struct err **err)
 {
 	size_t count = 0;
+	int r;
 
 	if (!o->discard_bad) {
-		count = count_bad(journal, err);
+		r = count_bad(journal, &count, err);
+		if (r < 0)
+			return fail(r, *err);
 		if (count == 0)
 			return EXIT_CODE_DONE;
 		fprintf(stderr,
