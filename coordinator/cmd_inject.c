@@ -128,6 +128,7 @@ static int hold(struct run *r, struct err **err)
 static int inject(struct run *r, int *ret_code, struct err **err)
 {
 	struct cluster *c = &r->cluster;
+	bool refused;
 	size_t left;
 	int k = cluster_open(r->session, r->options->cluster, r->options->manager, c, err);
 
@@ -146,6 +147,7 @@ static int inject(struct run *r, int *ret_code, struct err **err)
 		r->record->instances[r->record->n_instances++].name =
 			strdup(c->targets.items[i].info->name);
 	k = hold(r, err);
+	refused = k < 0 && run_did_nothing(r);
 	left = run_settle(r);
 	run_show(r);
 	if (left)
@@ -156,7 +158,9 @@ static int inject(struct run *r, int *ret_code, struct err **err)
 				r->record->faults[i].fault);
 	if (r->options->json)
 		print_json(r);
-	*ret_code = left ? EXIT_STUCK : r->abort_why ? EXIT_ABORTED : EXIT_PASSED;
+	*ret_code = left				? EXIT_STUCK :
+		    r->abort_why || (k < 0 && !refused) ? EXIT_ABORTED :
+							  EXIT_PASSED;
 	return k < 0 && !r->abort_why ? k : 0;
 }
 
@@ -249,7 +253,7 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 		}
 		if (r < 0)
 			status = cli_fail(err);
-		if (r < 0 && code != EXIT_STUCK)
+		if (r < 0 && code == EXIT_PASSED)
 			code = status;
 	}
 	session_options_done(&o.session);

@@ -138,15 +138,6 @@ static void step_failed(struct run *r, int code, const struct err *err)
 	run_abort(r, "%s", err_text(err));
 }
 
-/* It failed before anything was armed, and no answer is missing. */
-static bool nothing_was_done(const struct run *r)
-{
-	for (size_t i = 0; i < r->n_experiments; i++)
-		if (r->experiments[i]->state != EXPERIMENT_REFUSED)
-			return false;
-	return true;
-}
-
 static bool any_fired(const struct run *r)
 {
 	for (size_t i = 0; i < r->n_experiments; i++)
@@ -199,7 +190,7 @@ static int execute(struct run *r, struct err **err)
 		steady = true;
 		k = run_steps(r, &cause);
 	}
-	if (k < 0 && !r->abort_why && (!steady || (k != -ETIMEDOUT && nothing_was_done(r)))) {
+	if (k < 0 && !r->abort_why && (!steady || (k != -ETIMEDOUT && run_did_nothing(r)))) {
 		run_finish(r, false);
 		run_end_as(r, VERDICT_REFUSED, err_text(cause));
 		return 0;

@@ -199,6 +199,8 @@ size_t run_settle(struct run *r);
 /* Looks again. */
 size_t run_settle_again(struct run *r);
 bool run_may_be_left(const struct run_experiment *e);
+/* Nothing was armed, and no answer is missing; to be asked before it is settled. */
+bool run_did_nothing(const struct run *r);
 /* A line, or an event, for each that is not known to be reverted. */
 void run_tell_left(const struct run *r, FILE *f);
 void run_note_left(struct run *r);

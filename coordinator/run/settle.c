@@ -103,6 +103,14 @@ bool run_may_be_left(const struct run_experiment *e)
 	return e->state != EXPERIMENT_CLEAN && e->state != EXPERIMENT_REFUSED;
 }
 
+bool run_did_nothing(const struct run *r)
+{
+	for (size_t i = 0; i < r->n_experiments; i++)
+		if (r->experiments[i]->state != EXPERIMENT_REFUSED)
+			return false;
+	return true;
+}
+
 /* Caller frees. */
 static char *left_words(const struct run *r, const struct run_experiment *e)
 {

@@ -261,6 +261,18 @@ def test_refused_at_the_first_fault(world):
             kill = "{inject: proc-kill, target: primary, for: 5s, params: {process: title, titles: walwriter}}"
             report = run_drill(server, agent, f"  - parallel:\n      - {kill}\n      - {cut}\n", 4)
             assert report["verdict"] == "aborted" and "network" in report["reasons"][0], report["reasons"]
+            # An injection on two likewise: the other one can be cut off.
+            more = ["inject", "net-partition", "--peers", "10.9.9.9", "--for", "5s", "--cluster", server.cluster, "--manager", "plain",
+                    "--agent", agent.socket, "--target"]
+            assert "network" in pgjolt(*more, "all", code=3)[1]
+            other = Server("pjshut", 55493, cluster=server.cluster).start()
+            try:
+                subprocess.run(["nsenter", "--net", "--target", str(other.postmaster), "ip", "link", "add", "pj0",
+                                "type", "veth", "peer", "name", "pj1"], check=True)
+                out, err = pgjolt(*more, "all", code=4)
+                assert "net-partition armed on" in out and "network" in err, out + err
+            finally:
+                other.remove()
             assert all(e["state"] in ("clean", "refused") for e in agent.experiments())
     finally:
         server.remove()
