@@ -63,21 +63,29 @@ static int set_lock(const struct options *o, struct err **err)
 	return 0;
 }
 
+/* One that cannot be stopped keeps none of the others: the first error is handed back, the rest is told. */
 static int stop_these(struct session *s, char **ids, size_t *ret_left, struct err **err)
 {
-	int r = 0;
+	int first = 0;
 
-	for (size_t i = 0; i < s->n_missing; i++)
-		fprintf(stderr, "pgjolt: warning: %s was not asked: %s\n",
-			s->missing[i].pod ? s->missing[i].pod : s->missing[i].node, s->missing[i].why);
-	for (size_t i = 0; r >= 0 && ids[i]; i++) {
+	for (size_t i = 0; ids[i]; i++)
 		if (!id_is_valid(ids[i]))
 			return err_set(err, -EINVAL,
 				"\"%s\" is no experiment's id (lower-case letters, digits, \"-\")",
 				ids[i]);
-		r = stop_one(s, ids[i], ret_left, err);
+	for (size_t i = 0; i < s->n_missing; i++)
+		fprintf(stderr, "pgjolt: warning: %s was not asked: %s\n",
+			s->missing[i].pod ? s->missing[i].pod : s->missing[i].node, s->missing[i].why);
+	for (size_t i = 0; ids[i]; i++) {
+		_cleanup_err_ struct err *why = NULL;
+		int r = stop_one(s, ids[i], ret_left, &why);
+
+		if (r < 0 && !first)
+			first = err_set(err, r, "%s", err_text(why));
+		else if (r < 0)
+			fprintf(stderr, "pgjolt: %s\n", err_text(why));
 	}
-	return r;
+	return first;
 }
 
 static int report(const struct options *o, const struct stop_result *result, const cJSON *agents)
@@ -134,7 +142,7 @@ static int stop(const struct options *o, char **ids, int *ret_code, struct err *
 		stop_all(s, o->session.json ? NULL : stdout, agents, &result);
 	else
 		r = stop_these(s, ids, &result.left, err);
-	*ret_code = r < 0 ? cli_exit_code(*err) : report(o, &result, agents);
+	*ret_code = r < 0 && !result.left ? cli_exit_code(*err) : report(o, &result, agents);
 	return r;
 }
 

@@ -59,7 +59,9 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(agent.instead[path])
         elif path == "/v1/events":
             self.stream()
-        elif self.command == "POST" and path.startswith("/v1/experiments") and (agent.armed or path == "/v1/experiments"):
+        elif path in agent.fails:
+            self.answer({"error": {"code": "EIO", "status": 500, "message": agent.fails[path]}}, 500)
+        elif self.command == "POST" and (path == "/v1/experiments" or agent.holds(path)):
             self.answer(agent.experiment(path, body))
         elif path in known:
             self.answer(known[path]())
@@ -86,6 +88,9 @@ class FakeAgent:
         self.hangs, self.asked, self.instances, self.experiments = False, [], [], []
         self.instead, self.away, self.stays = {}, False, False
         self.armed = None       # the experiment: it ends when its lease is renewed
+        self.more = {}          # of what it says of its node
+        self.fails = {}         # words by path
+        self.ends = "clean"     # the state that its experiment comes to
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
@@ -105,7 +110,10 @@ class FakeAgent:
     def node(self):
         return {"name": self.name, "boot_id": "b", "kernel": "6.18", "machine": "x86_64", "version": "1",
                 "clock_ns": time.monotonic_ns(), "accepting": True,
-                "capabilities": [{"fault": "proc-kill", "supported": True, "mechanism": "signal"}]}
+                "capabilities": [{"fault": "proc-kill", "supported": True, "mechanism": "signal"}], **self.more}
+
+    def holds(self, path):
+        return bool(self.armed) and path.split("/")[3:4] == [self.armed["experiment"]]
 
     def experiment(self, path, body):
         now = time.monotonic_ns()
@@ -116,7 +124,7 @@ class FakeAgent:
         elif path.endswith("/fire"):
             self.armed.update(state="active", fired_ns=now, fire_duration_ns=1000)
         elif not self.stays or path.endswith("/revert"):
-            self.armed.update(state="clean", reverted_ns=now, verified_clean=True, end_reason="duration")
+            self.armed.update(state=self.ends, reverted_ns=now, verified_clean=self.ends == "clean", end_reason="duration")
         return self.armed
 
     def was_asked(self, path, method=None):

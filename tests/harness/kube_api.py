@@ -250,7 +250,8 @@ class KubeApi:
         self.lock = threading.RLock()
         self.users, self.rights, self.calls = {}, set(), []
         self.audiences, self.knows_audiences = {}, True     # of tokens; of the server
-        self.objects = {"namespaces": {}, "pods": {}, "configmaps": {}, "leases": {}, "nodes": {}, "secrets": {}}
+        self.objects = {"namespaces": {}, "pods": {}, "configmaps": {}, "leases": {}, "nodes": {}, "secrets": {},
+                        "statefulsets": {}, "services": {}, "endpointslices": {}, "events": {}}
         self.before_change, self.refused = None, set()  # such as ("PATCH", "pgjolt-agent-tls")
         self.fail_once = {}     # of GET: message by path
         self.version, self.history, self.watchers = 100, [], []
