@@ -181,7 +181,7 @@ static int find_services(const struct cluster *c, const char *namespace, struct 
 	int r = services_read(c->session->kube, namespace, &services, err);
 
 	if (r < 0)
-		return err_wrap(err, r, "Services of namespace %s", namespace);
+		return r;
 	for (size_t i = 0; i < c->targets.count; i++)
 		for (char **a = c->targets.items[i].info->addresses; a && *a; a++)
 			if (&c->targets.items[i] != primary)

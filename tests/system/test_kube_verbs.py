@@ -155,7 +155,7 @@ def forget(world):
     for kind in ("statefulsets", "services", "endpointslices", "secrets"):
         world.api.objects[kind].clear()
     try:
-        os.unlink("/run/pgjolt/run-shop.pjkube.lock")
+        os.unlink("/run/pgjolt/run-shop%2Fpjkube.lock")
     except FileNotFoundError:
         pass
 
