@@ -1,9 +1,10 @@
 /* A "postmaster" that is none: sleep(1) by another name (argv[0]; its argument comes after), whose children are such too.
- * All end with the test. */
+ * All end with the test, unless told otherwise. */
 #pragma once
 
 #include <criterion/criterion.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -16,6 +17,7 @@
 struct postmaster {
 	struct proc_id id;
 	pid_t children[POSTMASTER_CHILDREN_MAX];
+	bool is_survived;	/* set before: its children do not end with it, but when they are killed, or after a while */
 };
 
 static inline bool postmaster_is_named(pid_t pid, const char *start)
@@ -46,11 +48,11 @@ static inline void postmaster_start(struct postmaster *p, const char *const *tit
 			pid_t pid = fork();
 
 			if (pid == 0) {
-				prctl(PR_SET_PDEATHSIG, SIGKILL);
+				prctl(PR_SET_PDEATHSIG, p->is_survived ? 0 : SIGKILL);
 				for (int n = 3; n < 64; n++)
 					if (i || n != fd)
 						close(n);
-				execl("/bin/sleep", titles[i], "1000", NULL);
+				execl("/bin/sleep", titles[i], "120", NULL);
 				_exit(1);
 			}
 			(void)!write(tell[1], &pid, sizeof(pid));
