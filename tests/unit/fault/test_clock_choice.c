@@ -89,7 +89,7 @@ static const char *kind_of(const struct proc_choice *list, size_t n, pid_t pid)
 
 static size_t choose(enum clock_choice which, const struct proc_id *postmaster, struct proc_choice **ret)
 {
-	struct err *err = NULL;
+	_cleanup_err_ struct err *err = NULL;
 	size_t n = 0;
 
 	cr_assert_eq(clock_choose(postmaster, &scene.instance, which, ret, &n, &err), 0, "%s", err_text(err));
@@ -117,7 +117,7 @@ Test(clock_choice, after_the_postmaster)
 {
 	_cleanup_free_ struct proc_choice *rest = NULL, *all = NULL;
 	struct proc_id gone = scene.postmaster.id;
-	struct err *err = NULL;
+	_cleanup_err_ struct err *err = NULL;
 	size_t n = 0;
 
 	kill(scene.postmaster.id.pid, SIGKILL);
@@ -133,7 +133,6 @@ Test(clock_choice, after_the_postmaster)
 		err_text(err));
 	scene.instance.cgroup = (char *)"/pj-clock-unit-none.service";
 	cr_expect_eq(clock_choose(&gone, &scene.instance, CLOCK_CHOICE_ALL, &rest, &n, &err), -ENOENT);
-	err_free(err);
 }
 
 /* In a group that others share nobody's clock but PostgreSQL's is ours to change. */

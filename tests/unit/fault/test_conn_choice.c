@@ -103,7 +103,7 @@ static int chosen(struct choice *c, const char *json, enum conn_role role)
 	_cleanup_json_ cJSON *object = NULL;
 	_cleanup_free_ struct conn *list = NULL;
 	struct params *params = NULL;
-	struct err *err = NULL;
+	_cleanup_err_ struct err *err = NULL;
 	size_t n = 0;
 	int count;
 

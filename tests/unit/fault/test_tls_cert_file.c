@@ -43,7 +43,7 @@ static void end(void)
 static void is(const char *settings, enum tls_file which, const char *path)
 {
 	_cleanup_free_ char *found = NULL, *wanted = NULL;
-	struct err *err = NULL;
+	_cleanup_err_ struct err *err = NULL;
 
 	set(settings);
 	cr_assert_eq(tls_file_find(&instance, which, &found, &err), 0, "%s: %s", settings, err_text(err));

@@ -70,7 +70,7 @@ TestSuite(ways_find, .init = set_up, .fini = tear_down, .timeout = 60);
 static void are(const char *write, uint16_t port, const char *read)
 {
 	_cleanup_(ways_done) struct ways w = {0};
-	struct err *err = NULL;
+	_cleanup_err_ struct err *err = NULL;
 
 	cr_assert_eq(ways_find(&cluster, NULL, &w, &err), 0, "%s", err_text(err));
 	if (!write) {
