@@ -22,7 +22,7 @@ struct container {
 	char names[NAMES_MAX][64];
 	pid_t pids[NAMES_MAX];
 	size_t count;
-	pid_t first;
+	pid_t outside;		/* who made it */
 };
 
 static void become(const char *name)
@@ -61,10 +61,14 @@ static void start(struct container *c, const char *const *names)
 	memset(c, 0, sizeof(*c));
 	for (; names[c->count]; c->count++)
 		snprintf(c->names[c->count], sizeof(c->names[0]), "/pj-manager-%d/%zu/%s", getpid(), c->count, names[c->count]);
-	cr_assert_eq(unshare(CLONE_NEWPID), 0);
-	c->first = fork();
-	cr_assert_geq(c->first, 0);
-	if (c->first == 0) {
+	c->outside = fork();
+	cr_assert_geq(c->outside, 0);
+	if (c->outside == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (unshare(CLONE_NEWPID) < 0 || fork() > 0) {
+			wait(NULL);
+			_exit(0);
+		}
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (size_t i = 1; i < c->count; i++)
 			if (fork() == 0)
@@ -78,8 +82,8 @@ static void start(struct container *c, const char *const *names)
 /* All of a namespace end with its first. */
 static void end(struct container *c)
 {
-	kill(c->first, SIGKILL);
-	waitpid(c->first, NULL, 0);
+	kill(c->pids[0], SIGKILL);
+	waitpid(c->outside, NULL, 0);
 }
 
 /* The second one is the postmaster. */
