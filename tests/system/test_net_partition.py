@@ -117,10 +117,10 @@ class Fault:
         return self
 
     def __exit__(self, *_):
-        self.process.stdin.close()      # reverted, it leaves by itself
         if self.process.poll() is None and not self.reverted:
             self.process.send_signal(signal.SIGCONT)
             self.process.kill()
+        self.process.stdin.close()      # reverted, it leaves by itself
         self.process.wait()
         self.process.stdout.close()
         if not self.reverted:
