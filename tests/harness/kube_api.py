@@ -34,6 +34,7 @@ def matches(item, query):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True      # else an answer in two parts waits for an acknowledgement
 
     def log_message(self, *_):
         pass
