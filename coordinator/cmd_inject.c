@@ -77,11 +77,27 @@ static struct drill *inject_drill(const struct options *o, struct err **err)
 	return steal_ptr(d);
 }
 
+static bool was_fired(const struct run *r)
+{
+	for (size_t i = 0; i < r->n_experiments; i++)
+		if (r->experiments[i]->fire_pending || r->record->faults[r->experiments[i]->fault].fired_ns)
+			return true;
+	return false;
+}
+
+/* The usual end of an injection; but what has not been fired must not be any more. */
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *data)
 {
+	struct run *r = data;
+	bool again = r->interrupted;
+
 	(void)s;
 	(void)si;
-	run_interrupt(data);
+	run_interrupt(r);
+	if (!was_fired(r))
+		run_abort(r, "interrupted before anything was fired");
+	else if (!again)
+		run_note(r, EVENT_NOTE, -1, "interrupted", "interrupted: reverting");
 	return 0;
 }
 
@@ -219,7 +235,7 @@ static int check(const struct options *o, char *const *arguments, struct err **e
 	if (!o->target)
 		return err_set(err, -EINVAL, "--target is missing: primary, replica, CLUSTER/MEMBER");
 	if (o->duration_ns < NS_PER_MS)
-		return err_set(err, -EINVAL, "--for is missing or below 1ms: how long at most");
+		return err_set(err, -EINVAL, "--for says how long at most: 1ms or more, as 30s or 5m");
 	return 0;
 }
 
@@ -285,7 +301,9 @@ const struct cli_verb verb_inject = {
 	.name = "inject",
 	.arguments = "FAULT --target TARGET --for DURATION [--PARAMETER VALUE]...",
 	.summary = "put one fault on instances until its time ends or Ctrl-C",
-	.description = "`pgjolt faults FAULT` tells the parameters.",
+	.description =
+		"`pgjolt faults FAULT` tells the parameters.\n"
+		"Ctrl-C once it is fired is a usual end of it (exit 0); before that, nothing is fired (exit 4).",
 	.complete = "@faults",
 	.options = options,
 	.n_options = ELEMENTS(options),

@@ -37,6 +37,16 @@ static int read_report(int dir_fd, const char *name, cJSON **ret, struct err **e
 	return r;
 }
 
+/* Was the run ended before it could write its report? */
+static bool has_events(const char *folder, const char *run)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (asprintf(&path, "%s/%s/events.jsonl", folder, run) < 0)
+		abort();
+	return access(path, F_OK) == 0;
+}
+
 /* A folder's path, or a run's id below runs. */
 static int open_run(const char *runs, const char *run, cJSON **ret, struct err **err)
 {
@@ -51,8 +61,11 @@ static int open_run(const char *runs, const char *run, cJSON **ret, struct err *
 		return r < 0 ? err_wrap(err, r, "%s", below) : 0;
 	}
 	if (access(beside, F_OK) < 0)
-		return err_set(err, -ENOENT, "no report of run %s: neither %s nor %s is there", run,
-			below, beside);
+		return err_set(err, -ENOENT, "no report of run %s: neither %s nor %s is there%s", run,
+			below, beside,
+			has_events(runs, run) || has_events(run, ".") ?
+				"; it was ended before it could write one, events.jsonl in its folder says how far it came" :
+				"");
 	r = read_report(AT_FDCWD, beside, ret, err);
 	return r < 0 ? err_wrap(err, r, "%s", beside) : 0;
 }

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -10,15 +11,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agentlink/agent_link.h"
 #include "core/clock.h"
 
 #define START_TIMEOUT_MS 10000
+#define FOLDERS		 "/run/pgjolt-look-"
+#define FOLDER_NEW_S	 60
 #define STOP_TIMEOUT_MS 20000
 
 struct local_agent {
@@ -118,10 +123,10 @@ static int wait_ready(struct local_agent *a, int fd, struct err **err)
 	return 0;
 }
 
-/* What an agent leaves in its folder: the journal's lock. */
+/* What an agent leaves in its folder: the journal's lock, and the ids that served. */
 static void folder_forget(const char *folder)
 {
-	static const char *const names[] = {"journal/lock", "journal", "agent.sock", ""};
+	static const char *const names[] = {"journal/ids", "journal/lock", "journal", "agent.sock", ""};
 
 	for (size_t i = 0; i < ELEMENTS(names); i++) {
 		_cleanup_free_ char *path = NULL;
@@ -130,6 +135,33 @@ static void folder_forget(const char *folder)
 			return;
 		remove(path);
 	}
+}
+
+/* Is no agent there, and none about to be? */
+static bool folder_is_left(const char *folder)
+{
+	_cleanup_free_ char *path = NULL;
+	_cleanup_close_ int fd = -1;
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	struct stat st;
+
+	if (lstat(folder, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
+		time(NULL) - st.st_mtime < FOLDER_NEW_S || asprintf(&path, "%s/journal/lock", folder) < 0)
+		return false;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? errno == ENOENT : fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
+}
+
+/* Of those who were killed before they could remove theirs. */
+static void folders_forget(void)
+{
+	glob_t found;
+
+	if (glob(FOLDERS "*", 0, NULL, &found) == 0)
+		for (size_t i = 0; i < found.gl_pathc; i++)
+			if (folder_is_left(found.gl_pathv[i]))
+				folder_forget(found.gl_pathv[i]);
+	globfree(&found);
 }
 
 static int start(const char *socket_path, const char *journal, struct local_agent **ret,
@@ -186,13 +218,14 @@ int local_agent_ensure(const char *socket_path, struct local_agent **ret, struct
 
 int local_agent_private(struct local_agent **ret, struct err **err)
 {
-	_cleanup_free_ char *folder = strdup("/run/pgjolt-look-XXXXXX");
+	_cleanup_free_ char *folder = strdup(FOLDERS "XXXXXX");
 	_cleanup_free_ char *journal = NULL;
 	char *socket_path = NULL;
 	int r;
 
 	if (geteuid() != 0)
 		return start(AGENT_SOCKET_DEFAULT, NULL, ret, err);
+	folders_forget();
 	if (!folder || !mkdtemp(folder))
 		return err_errno(err, errno, "a folder below /run");
 	if (asprintf(&socket_path, "%s/agent.sock", folder) < 0 ||

@@ -48,21 +48,39 @@ int run_lock(struct run *r, bool alone, struct err **err)
 	const char *folder = geteuid() == 0 ? "/run/pgjolt" : own ? own : "/tmp";
 	_cleanup_free_ char *path = lock_path(folder, r->cluster.name);
 	_cleanup_close_ int fd = -1;
+	struct stat st;
 	int k = folder_create(folder, 0755, err);
 
 	if (k < 0)
 		return k;
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (fd < 0)
-		return err_errno(err, errno, "%s", path);
-	if (flock(fd, (alone ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0)
-		return lock_refused(fd, r->cluster.name, err);
+	/* Whoever had it may have removed it in between. */
+	do {
+		closep(&fd);
+		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+		if (fd < 0)
+			return err_errno(err, errno, "%s", path);
+		if (flock(fd, (alone ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0)
+			return lock_refused(fd, r->cluster.name, err);
+		if (fstat(fd, &st) < 0)
+			return err_errno(err, errno, "%s", path);
+	} while (st.st_nlink == 0);
 	/* Of several injections the newest is named. */
 	if (ftruncate(fd, 0) < 0 || dprintf(fd, "%s is under way here (pid %d)\n",
 			alone ? "run" : "injection", (int)getpid()) < 0)
 		return err_errno(err, errno, "%s", path);
 	r->lock_fd = steal_fd(&fd);
+	r->lock_path = steal_ptr(path);
 	return 0;
+}
+
+void run_unlock(struct run *r)
+{
+	/* Others' injections may share it: the last of them removes it. */
+	if (r->lock_fd >= 0 && flock(r->lock_fd, LOCK_EX | LOCK_NB) == 0)
+		unlink(r->lock_path);
+	closep(&r->lock_fd);
+	free(r->lock_path);
+	r->lock_path = NULL;
 }
 
 static bool is_over(const struct experiment_info *e)

@@ -115,8 +115,7 @@ void run_done(struct run *r)
 	timeline_free(r->timeline);
 	if (r->events_file)
 		fclose(r->events_file);
-	if (r->lock_fd >= 0)
-		close(r->lock_fd);
+	run_unlock(r);
 	for (size_t i = 0; i < r->n_experiments; i++) {
 		free(r->experiments[i]->id);
 		free(r->experiments[i]);

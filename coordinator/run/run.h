@@ -55,6 +55,7 @@ struct run {
 	struct ways ways;		/* in Kubernetes */
 	char *folder;
 	int lock_fd;
+	char *lock_path;		/* with lock_fd */
 	struct cluster_lock *cluster_lock;	/* in Kubernetes */
 	FILE *events_file;
 	struct timeline *timeline;
@@ -126,8 +127,9 @@ int run_guards(struct run *r, struct err **err);
 /* Those of a single fault: the nodes can do it and take faults now. */
 int run_guards_inject(struct run *r, struct err **err);
 /* Other runs of this cluster on this host, where alone; else only runs, not injections. The lock is freed
- * by the kernel when we end. Needs r->cluster. */
+ * by the kernel when we end, its file stays if we are killed. Needs r->cluster. */
 int run_lock(struct run *r, bool alone, struct err **err);
+void run_unlock(struct run *r);
 
 /* guards_kube.c: refused where a member of the cluster runs on a node without an agent that answers. */
 int run_guard_agents(const struct run *r, struct err **err);

@@ -70,6 +70,9 @@ static int poll_inject(struct run *r, struct frame *f, bool *ret_done, struct er
 
 	if (!f->started) {
 		k = frame_arm(r, f, err);
+		/* Arming turns the loop: the run may have been aborted meanwhile. */
+		if (k >= 0 && r->abort_why)
+			return 0;
 		for (size_t i = 0; k >= 0 && i < f->n_experiments; i++)
 			k = run_fire(r, f->experiments[i], err);
 		if (k < 0)
@@ -187,7 +190,7 @@ static int poll_parallel(struct run *r, struct frame *f, bool *ret_done, struct 
 		if (k < 0)
 			return k;
 	}
-	for (size_t i = 0; i < f->step->n_steps; i++) {
+	for (size_t i = 0; i < f->step->n_steps && !r->abort_why; i++) {
 		if (f->branch_done[i])
 			continue;
 		k = frame_poll(r, &f->branches[i], &f->branch_done[i], err);

@@ -195,6 +195,13 @@ class Report(unittest.TestCase):
         self.assertIn("here", self.pgjolt("run-3")[0])
         _, err = self.pgjolt("run-9", code=2)
         self.assertIn("no report of run run-9: neither pgjolt-runs/run-9/report.json nor run-9/report.json is there", err)
+        self.assertNotIn("events.jsonl", err)
+        killed = os.path.join(self.folder, "pgjolt-runs", "run-9")
+        os.mkdir(killed)
+        with open(os.path.join(killed, "events.jsonl"), "wb"):
+            pass
+        for run in ("run-9", killed):
+            self.assertIn("ended before it could write one, events.jsonl", self.pgjolt(run, code=2)[1])
 
     def test_damaged_reports(self):
         bad = {"cut": json.dumps(document("cut")).encode()[:400], "empty": b"", "array": b"[]", "number": b"7",

@@ -232,6 +232,10 @@ def test_02_no_rights(_):
 def test_03_dry_run(folder):
     out = os.path.join(folder, "dry")
     lead = primary()
+    looks = set(glob.glob("/run/pgjolt-look-*"))
+    stale = f"/run/pgjolt-look-{os.getpid()}"           # of one that was killed
+    os.mkdir(stale)
+    os.utime(stale, (0, 0))
     text = pgjolt("run", "partition-primary", "--cluster", NAME, "--dry-run", "--out", out)
     assert f"on {NAME}/{lead['name']} (primary, pid {lead['pid']}" in text and "peer all=all" in text, text
     # Nothing in it may read as if it had been done.
@@ -251,6 +255,7 @@ def test_03_dry_run(folder):
                                "    params: {peers: primary}\n")
     assert f"{bad}:5:5: peer \"primary\": that is the target itself" in \
         pgjolt("run", bad, "--cluster", NAME, "--dry-run", code=2)
+    assert wait_until(lambda: not set(glob.glob("/run/pgjolt-look-*")) - looks, 20), "what looks leaves a folder"
     clean()
 
 
@@ -273,7 +278,8 @@ def test_04_inject(_):
         assert p.wait(10) == 0, p.stdout.read()
         assert pings(replica["ip"])
         rest = p.stdout.read()
-        assert "verified clean" in rest, rest
+        assert "interrupted" in rest and "verified clean" in rest, rest
+    assert not os.path.exists(f"/run/pgjolt/run-{NAME}.lock"), "its lock's file stays"
     clean()
     # Ended by somebody else, by its id.
     with under_way(*words, "--json") as p:
@@ -326,6 +332,36 @@ def test_06_lease(folder):
         agent.terminate()
         assert agent.wait(10) == 0
     clean()
+
+
+def is_pending(pid, number):
+    """Has the signal not been taken yet? proc(5)"""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+        return int(re.search(r"^ShdPnd:\s*(\w+)", f.read(), re.M)[1], 16) >> (number - 1) & 1
+
+
+def test_06_interrupted_while_arming(folder):
+    """The agent stands still while it arms; what is told to stop by then must not be fired any more."""
+    path = drill(folder, "arming", HARMLESS + "  - wait: 60s\n")
+    for words in (("inject", "conn-reset", "--target", f"{NAME}/{a_replica()['name']}", "--for", "30s"),
+                  ("run", path, "--cluster", NAME, "--out", os.path.join(folder, "arming"))):
+        agent = subprocess.Popen([AGENT, "serve", "--log-level", "warning", "--halt-at", "*:armed"],
+                                 stdin=subprocess.DEVNULL)
+        try:
+            assert wait_until(lambda: os.path.exists("/run/pgjolt/agent.sock"), 10)
+            with under_way(*words) as p:
+                assert wait_until(lambda: process_state(agent.pid) == "T", 60)
+                p.send_signal(signal.SIGINT)
+                assert wait_until(lambda: not is_pending(p.pid, signal.SIGINT), 20)
+                agent.send_signal(signal.SIGCONT)
+                rest, _ = p.communicate(timeout=60)
+            assert p.returncode == 4 and "aborting: interrupted" in rest and " armed " in rest, rest
+            assert " fired in " not in rest, rest
+        finally:
+            agent.send_signal(signal.SIGCONT)
+            agent.terminate()
+            assert agent.wait(20) == 0
+        clean()
 
 
 def test_07_partition_primary(folder):

@@ -160,7 +160,7 @@ def test_wrong_usage(folder):
             (("inject",), "give one fault"),
             (("inject", "--target", "primary", "net-partition"), "the fault comes first"),
             (("inject", "net-partition", "--for", "1s"), "--target is missing"),
-            (("inject", "net-partition", "--target", "primary"), "--for is missing"),
+            (("inject", "net-partition", "--target", "primary"), "--for says how long"),
             (("inject", "net-partition", "--target", "primary", "--for", "5"), "--for"),
             (("inject", "net-partitio", "--target", "primary", "--for", "1s"), "net-partitio"),
             (("inject", "net-partition", "--target", "primary", "--for", "1s", "--loss", "1"),
