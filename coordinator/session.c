@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #define CLOCK_ROUNDS 8
+#define SOCKET_PATH_MAX sizeof(((struct sockaddr_un *)NULL)->sun_path)
 
 void session_options_done(struct session_options *o)
 {
@@ -115,6 +117,9 @@ static int named_address(const struct session *s, const struct session_options *
 	if (!url && name[0] != '/')
 		return err_set(err, -EINVAL,
 			"--agent %s: neither a socket's absolute path nor https://HOST:PORT", name);
+	if (!url && strlen(name) >= SOCKET_PATH_MAX)
+		return err_set(err, -EINVAL, "--agent: a socket's path of %zu bytes is too long, %zu at most",
+			strlen(name), SOCKET_PATH_MAX - 1);
 	if (!url) {
 		*ret = (struct agent_address){.unix_socket = name};
 		return 0;

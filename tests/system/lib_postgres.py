@@ -1,6 +1,7 @@
 """Real PostgreSQL servers for tests: each with its own data, and if asked its own namespaces and cgroup."""
 import atexit
 import os
+import re
 import select
 import shutil
 import signal
@@ -58,6 +59,16 @@ def children(pid):
             except OSError:
                 pass
     return found
+
+
+def held(pid):
+    """Is it stopped, or somebody's tracee? What is gone, or about to be (a zombie), is neither."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="latin-1") as f:
+            text = f.read()
+    except OSError:
+        return False
+    return re.search(r"^State:\s+[tT]", text, re.M) is not None or "TracerPid:\t0\n" not in text
 
 
 def title(pid):
