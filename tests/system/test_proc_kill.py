@@ -40,6 +40,18 @@ def end(world, experiment, hits):
     return info
 
 
+def stays(world, kind, seconds=0.4):
+    """Are the processes of this kind the same ones all the while?"""
+    before = world.server.backends(kind)
+    time.sleep(seconds)
+    return before and world.server.backends(kind) == before
+
+
+def sessions(world):
+    """Those that have not ended yet, also where their client has."""
+    return world.server.backends("postgres postgres")
+
+
 def test_postmaster(world):
     plain = Session(world.plain)
     assert plain.ask("select 1") == "1"
@@ -61,6 +73,7 @@ def test_postmaster(world):
 def test_a_backend_by_title(world):
     session = Session(world.server)
     assert session.ask("select 1") == "1"
+    wait_for("earlier sessions have ended", lambda: len(sessions(world)) == 1)
     walwriter = world.server.backends("walwriter")
     experiment = world.agent.inject("proc-kill", world.name, {
         "process": "title", "titles": ["backend"], "signal": "TERM"})
@@ -95,10 +108,7 @@ def test_again_and_again(world):
     wait_for("three rounds that hit", three, 30)
     end(world, experiment, lambda n: n >= 3)
     up(world.server)
-    wait_for("a walwriter that stays", lambda: world.server.backends("walwriter"))
-    survivor = world.server.backends("walwriter")
-    time.sleep(0.4)
-    assert world.server.backends("walwriter") == survivor, "after the end nothing is killed"
+    wait_for("a walwriter stays: after the end nothing is killed", lambda: stays(world, "walwriter"))
 
 
 def test_all(world):
@@ -135,10 +145,7 @@ def test_agent_killed_stops_repeating(world):
     world.agent.inject("proc-kill", world.name, {
         "process": "title", "titles": ["walwriter"], "signal": "TERM", "every": "100ms"})
     world.agent.kill()
-    wait_for("a walwriter", lambda: world.server.backends("walwriter"))
-    survivor = wait_for("one that is there", lambda: world.server.backends("walwriter"))
-    time.sleep(0.4)
-    assert world.server.backends("walwriter") == survivor
+    wait_for("a walwriter stays", lambda: stays(world, "walwriter"))
     world.agent.start()
     assert world.agent.entries() == []
     up(world.server)
@@ -154,6 +161,7 @@ def test_sessions_of_an_application(world):
     experiment = world.agent.inject("proc-kill", world.name, {
         "process": "title", "application": ["bill*"], "signal": "TERM", "count": 1})
     end(world, experiment, 1)
+    wait_for("the one that was hit has ended", lambda: len(sessions(world)) == 3)
     experiment = world.agent.inject("proc-kill", world.name, {
         "process": "title", "application": ["billing"], "titles": ["backend"], "signal": "TERM"})
     wait_for("none of them is left", lambda: world.server.query(
