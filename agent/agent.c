@@ -310,9 +310,11 @@ static int start_experiments(struct agent *a, struct err **err)
 static int tell_ready(struct agent *a, struct err **err)
 {
 	static const char word[] = "ready\n";
+	const char *where = api_server_where(a->server);
 
 	sd_notify(0, "READY=1");
-	log_info("agent of node %s listens on %s", a->node.name, a->config.socket_path);
+	log_info("agent of node %s listens on %s%s%s", a->node.name, a->config.socket_path, where ? " and " : "",
+		where ? where : "");
 	if (a->config.ready_fd < 0)
 		return 0;
 	/* Whoever waited for it may have been interrupted; its end is an owner's. */

@@ -2,6 +2,7 @@
 
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -147,15 +148,52 @@ static int tcp_split(const char *text, char **ret_host, const char **ret_port, s
 	return 0;
 }
 
-int listen_tcp(const char *text, int *ret_fd, struct err **err)
+static bool is_any_ipv6(const struct sockaddr *address)
+{
+	struct sockaddr_in6 in6;
+
+	if (address->sa_family != AF_INET6)
+		return false;
+	memcpy(&in6, address, sizeof(in6));
+	return IN6_IS_ADDR_UNSPECIFIED(&in6.sin6_addr);
+}
+
+static int tcp_open(const char *text, const struct sockaddr *address, socklen_t length, int *ret_fd,
+	struct err **err)
+{
+	_cleanup_close_ int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int on = 1, off = 0;
+
+	if (fd < 0)
+		return err_errno(err, -errno, "listen %s: socket", text);
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+		(address->sa_family == AF_INET6 &&
+			setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0) ||
+		bind(fd, address, length) < 0 || listen(fd, BACKLOG) < 0)
+		return err_errno(err, -errno, "listen %s", text);
+	*ret_fd = steal_fd(&fd);
+	return 0;
+}
+
+/* A kernel that was started with ipv6.disable=1 has no such sockets: what was asked for is every address it has. */
+static int tcp_open_ipv4(const char *text, const char *port, int *ret_fd, struct err **err)
+{
+	struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
+
+	return tcp_open(text, (const struct sockaddr *)&any, sizeof(any), ret_fd, err);
+}
+
+int listen_tcp(const char *text, int *ret_fd, char **ret_where, struct err **err)
 {
 	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
 		.ai_socktype = SOCK_STREAM};
+	_cleanup_err_ struct err *cause = NULL;
 	_cleanup_close_ int fd = -1;
-	_cleanup_free_ char *host = NULL;
+	_cleanup_free_ char *host = NULL, *where = NULL;
 	struct addrinfo *found = NULL;
 	const char *port = NULL;
-	int r, on = 1, off = 0;
+	bool without_ipv6;
+	int r;
 
 	r = tcp_split(text, &host, &port, err);
 	if (r < 0)
@@ -163,17 +201,21 @@ int listen_tcp(const char *text, int *ret_fd, struct err **err)
 	r = getaddrinfo(host, port, &hints, &found);
 	if (r != 0)
 		return err_set(err, -EINVAL, "listen \"%s\": %s", text, gai_strerror(r));
-	fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		r = err_errno(err, -errno, "listen %s: socket", text);
-	else if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-		 (found->ai_family == AF_INET6 &&
-			 setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0) ||
-		 bind(fd, found->ai_addr, found->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0)
-		r = err_errno(err, -errno, "listen %s", text);
+	r = tcp_open(text, found->ai_addr, found->ai_addrlen, &fd, &cause);
+	without_ipv6 = r == -EAFNOSUPPORT && is_any_ipv6(found->ai_addr);
 	freeaddrinfo(found);
+	if (without_ipv6)
+		r = tcp_open_ipv4(text, port, &fd, err);
+	else if (r < 0)
+		return err_set(err, r, "%s", err_text(cause));
 	if (r < 0)
 		return r;
+	if ((without_ipv6 ? asprintf(&where, "0.0.0.0:%s (this node has no IPv6 for %s)", port, text) :
+			    asprintf(&where, "%s", text)) < 0) {
+		where = NULL;
+		return err_errno(err, -ENOMEM, "listen %s", text);
+	}
+	*ret_where = steal_ptr(where);
 	*ret_fd = steal_fd(&fd);
 	return 0;
 }

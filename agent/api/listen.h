@@ -15,5 +15,6 @@ int listen_unix(const char *path, int *ret_fd, struct stat *ret_id, struct err *
 /* Removes the path if it is still the socket of id. */
 void listen_unix_remove(const char *path, const struct stat *id);
 
-/* "ADDRESS:PORT" or "[IPV6]:PORT", both as numbers; "[::]:PORT" takes IPv4 too. */
-int listen_tcp(const char *address, int *ret_fd, struct err **err);
+/* "ADDRESS:PORT" or "[IPV6]:PORT", both as numbers; "[::]:PORT" takes IPv4 too, and on a node without IPv6 that alone.
+ * *ret_where says in words where that is; caller frees. */
+int listen_tcp(const char *address, int *ret_fd, char **ret_where, struct err **err);

@@ -16,6 +16,7 @@ struct remote {
 	struct tls_files files;		/* those in use */
 	sd_event_source *watches[FILES], *settle;
 	char *told;			/* the last error, so that it is told once */
+	char *where;			/* it listens, in words */
 };
 
 static int load(const struct remote *r, struct tls_files *ret, struct err **err)
@@ -117,7 +118,7 @@ int remote_new(struct api_server *server, struct remote **ret, struct err **err)
 	if (code >= 0)
 		code = load(r, &r->files, err);
 	if (code >= 0)
-		code = listen_tcp(c->listen, &fd, err);
+		code = listen_tcp(c->listen, &fd, &r->where, err);
 	if (code >= 0)
 		code = listener_new(server, fd, &r->files, err);
 	if (code < 0) {
@@ -137,5 +138,11 @@ void remote_free(struct remote *r)
 	sd_event_source_disable_unref(r->settle);
 	tls_files_done(&r->files);
 	free(r->told);
+	free(r->where);
 	free(r);
+}
+
+const char *remote_where(const struct remote *r)
+{
+	return r->where;
 }

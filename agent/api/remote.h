@@ -13,3 +13,5 @@ struct remote;
 /* As server->agent->config says. */
 int remote_new(struct api_server *server, struct remote **ret, struct err **err);
 void remote_free(struct remote *r);
+/* Where it listens, in words. Borrowed. */
+const char *remote_where(const struct remote *r);

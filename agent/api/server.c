@@ -154,3 +154,8 @@ void server_leave_if_unused(struct api_server *s)
 	if (s->agent->owner_ended && !s->stopping && !api_server_is_used(s))
 		sd_event_exit(s->agent->event, 0);
 }
+
+const char *api_server_where(const struct api_server *s)
+{
+	return s->remote ? remote_where(s->remote) : NULL;
+}

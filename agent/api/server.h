@@ -12,3 +12,5 @@ int api_server_new(struct agent *agent, struct api_server **ret, struct err **er
 void api_server_free(struct api_server *s);
 /* Does anybody but the agent's owner follow the events? */
 bool api_server_is_used(const struct api_server *s);
+/* Where it listens on TCP, in words; NULL: it does not. Borrowed. */
+const char *api_server_where(const struct api_server *s);

@@ -1,7 +1,13 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include "api/listen.h"
 
@@ -109,20 +115,76 @@ Test(listen, tcp_addresses)
 
 	for (size_t i = 0; i < ELEMENTS(wrong); i++) {
 		_cleanup_err_ struct err *err = NULL;
+		char *where = NULL;
 		int fd = -1;
 
-		cr_assert_eq(listen_tcp(wrong[i], &fd, &err), -EINVAL, "%s", wrong[i]);
+		cr_assert_eq(listen_tcp(wrong[i], &fd, &where, &err), -EINVAL, "%s", wrong[i]);
 		cr_assert_not_null(strstr(err_text(err), wrong[i]));
 		cr_assert_eq(fd, -1);
+		cr_assert_null(where);
 	}
 	for (size_t i = 0; i < ELEMENTS(right); i++) {
 		_cleanup_close_ int fd = -1, other = -1;
 		_cleanup_err_ struct err *err = NULL;
-		int r = listen_tcp(right[i], &fd, &err);
+		_cleanup_free_ char *where = NULL, *none = NULL;
+		int r = listen_tcp(right[i], &fd, &where, &err);
 
 		if (r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL || r == -EADDRINUSE)
 			continue;
 		cr_assert_eq(r, 0, "%s: %s", right[i], err_text(err));
-		cr_assert_eq(listen_tcp(right[i], &other, NULL), -EADDRINUSE);
+		cr_assert_str_eq(where, right[i]);
+		cr_assert_eq(listen_tcp(right[i], &other, &none, NULL), -EADDRINUSE);
 	}
+}
+
+/* As on a kernel with ipv6.disable=1: from here on, in this test's process. */
+static void forbid_ipv6(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_INET6, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = {.len = ELEMENTS(filter), .filter = filter};
+
+	cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+/* A port that nobody has. */
+static unsigned free_port(void)
+{
+	struct sockaddr_in any = {.sin_family = AF_INET};
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM, 0);
+	socklen_t length = sizeof(any);
+
+	cr_assert_eq(bind(fd, (struct sockaddr *)&any, sizeof(any)), 0);
+	cr_assert_eq(getsockname(fd, (struct sockaddr *)&any, &length), 0);
+	return ntohs(any.sin_port);
+}
+
+Test(listen, every_address_is_ipv4_where_there_is_no_ipv6)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	_cleanup_close_ int fd = -1, client = socket(AF_INET, SOCK_STREAM, 0);
+	_cleanup_free_ char *where = NULL, *none = NULL;
+	_cleanup_err_ struct err *err = NULL;
+	unsigned port = free_port();
+	char text[32], words[96];
+	int other = -1;
+
+	forbid_ipv6();
+	snprintf(text, sizeof(text), "[::]:%u", port);
+	snprintf(words, sizeof(words), "0.0.0.0:%u (this node has no IPv6 for [::]:%u)", port, port);
+	cr_assert_eq(listen_tcp(text, &fd, &where, &err), 0, "%s", err_text(err));
+	cr_assert_str_eq(where, words);
+	to.sin_port = htons((uint16_t)port);
+	cr_assert_eq(connect(client, (struct sockaddr *)&to, sizeof(to)), 0);
+	/* Who names an address means that one. */
+	cr_assert_eq(listen_tcp("[::1]:39218", &other, &none, &err), -EAFNOSUPPORT);
+	cr_assert_null(none);
+	cr_assert_eq(other, -1);
 }
