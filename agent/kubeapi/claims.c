@@ -8,8 +8,8 @@
 #include "kube/kube.h"
 #include "kubeapi/share.h"
 
-#define ANNOTATION "pgjolt.io/claims"
-#define CLUSTER "pgjolt.io/cluster"
+#define CLUSTER_KEY "cluster"
+#define CLAIMS_KEY "claims"
 #define CLAIMS_MAX 4096
 #define TIME_FORMAT "%Y-%m-%dT%H:%M:%SZ"
 #define TIME_BYTES 32
@@ -77,30 +77,53 @@ static int claims_parse(const cJSON *list, struct claims *ret, struct err **err)
 	return 0;
 }
 
-int claims_read(const cJSON *lease, struct claims *ret, struct err **err)
+/*
+ * Whoever may create ConfigMaps can have made this one beforehand. What would have somebody else end it under our
+ * claims, or keep them out of it, is none of ours.
+ */
+static int check_made_by_us(const cJSON *map, struct err **err)
 {
-	const char *text = kube_annotation(lease, ANNOTATION);
+	static const char *const fields[] = {"metadata.ownerReferences", "metadata.finalizers",
+		"metadata.deletionTimestamp", "immutable", "binaryData"};
+
+	for (size_t i = 0; i < ELEMENTS(fields); i++)
+		if (kube_field(map, fields[i]))
+			return err_set(err, EBADMSG, "no agent made it: it has %s", fields[i]);
+	return 0;
+}
+
+int claims_read(const cJSON *map, struct claims *ret, struct err **err)
+{
+	const cJSON *data = kube_field(map, "data." CLAIMS_KEY);
 	_cleanup_json_ cJSON *list = NULL;
 	struct claims c = {0};
-	int r = 0;
+	int r;
 
-	if (text) {
-		r = json_parse(text, strlen(text), &list, err);
-		if (r >= 0)
-			r = claims_parse(list, &c, err);
+	if (!map) {
+		*ret = c;
+		return 0;
 	}
+	r = check_made_by_us(map, err);
+	if (r >= 0 && !cJSON_IsString(data))
+		r = err_set(err, EBADMSG, "no agent made it: its data has no \"" CLAIMS_KEY "\"");
+	if (r >= 0)
+		r = json_parse(data->valuestring, strlen(data->valuestring), &list, err);
+	if (r >= 0)
+		r = claims_parse(list, &c, err);
 	if (r < 0) {
 		claims_done(&c);
-		return err_wrap(err, EBADMSG, "annotation " ANNOTATION " of Lease %s/%s", kube_namespace(lease),
-			kube_name(lease));
+		return err_wrap(err, EBADMSG, "ConfigMap %.253s/%.253s", kube_namespace(map), kube_name(map));
 	}
 	*ret = c;
 	return 0;
 }
 
-const char *claims_cluster(const cJSON *lease)
+const char *claims_cluster(const cJSON *map)
 {
-	return kube_annotation(lease, CLUSTER);
+	const char *cluster = kube_text(map, "data." CLUSTER_KEY);
+	_cleanup_free_ char *name = cluster ? kube_cluster_object(CLAIMS_PREFIX, cluster) : NULL;
+
+	return name && strcmp(name, kube_name(map)) == 0 ? cluster : NULL;
 }
 
 static char *claims_text(const struct claims *c)
@@ -119,49 +142,28 @@ static char *claims_text(const struct claims *c)
 	return json_print(list);
 }
 
-static void set_claims(cJSON *metadata, const struct claims *c)
+cJSON *claims_map(const char *namespace, const char *name, const char *cluster, const struct claims *c,
+	const cJSON *before)
 {
-	cJSON *annotations = cJSON_GetObjectItemCaseSensitive(metadata, "annotations");
+	cJSON *map = json_object(), *metadata = json_object(), *labels = json_object(), *data = json_object();
 	_cleanup_free_ char *text = claims_text(c);
 
-	if (!annotations) {
-		annotations = json_object();
-		json_add_item(metadata, "annotations", annotations);
-	}
-	cJSON_DeleteItemFromObjectCaseSensitive(annotations, ANNOTATION);
-	json_add_string(annotations, ANNOTATION, text);
-}
-
-cJSON *claims_lease_new(const char *namespace, const char *name, const char *cluster, const struct claims *c)
-{
-	cJSON *lease = json_object(), *metadata = json_object(), *labels = json_object();
-	cJSON *annotations = json_object();
-
-	json_add_string(lease, "apiVersion", "coordination.k8s.io/v1");
-	json_add_string(lease, "kind", "Lease");
-	json_add_item(lease, "metadata", metadata);
-	json_add_item(lease, "spec", json_object());
+	json_add_string(map, "apiVersion", "v1");
+	json_add_string(map, "kind", "ConfigMap");
+	json_add_item(map, "metadata", metadata);
+	json_add_item(map, "data", data);
 	json_add_string(metadata, "namespace", namespace);
 	json_add_string(metadata, "name", name);
+	if (before) {
+		json_add_string(metadata, "uid", kube_uid(before));
+		json_add_string(metadata, "resourceVersion", kube_text(before, "metadata.resourceVersion"));
+	}
 	json_add_item(metadata, "labels", labels);
 	json_add_string(labels, "app.kubernetes.io/name", "pgjolt");
 	json_add_string(labels, SHARE_LABEL, SHARE_LABEL_VALUE);
-	json_add_item(metadata, "annotations", annotations);
-	json_add_string(annotations, CLUSTER, cluster);
-	set_claims(metadata, c);
-	return lease;
-}
-
-cJSON *claims_lease_with(const cJSON *lease, const struct claims *c)
-{
-	cJSON *copy = cJSON_Duplicate(lease, true);
-	cJSON *metadata = cJSON_GetObjectItemCaseSensitive(copy, "metadata");
-
-	if (!copy)
-		abort();
-	cJSON_DeleteItemFromObjectCaseSensitive(metadata, "managedFields");
-	set_claims(metadata, c);
-	return copy;
+	json_add_string(data, CLUSTER_KEY, cluster);
+	json_add_string(data, CLAIMS_KEY, text);
+	return map;
 }
 
 static void claim_remove(struct claims *c, size_t i)

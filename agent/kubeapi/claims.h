@@ -1,9 +1,9 @@
 /*
  * Who has which instances of a cluster under fault: claims, one an instance whatever the number of its
- * faults, in an annotation of a Lease (coordination.k8s.io/v1) of the cluster's. A Lease, so that no agent needs a
- * right over ConfigMaps, of which the kill switch is one; the annotation, since a Lease by itself has one holder.
+ * faults, in a ConfigMap of the cluster's in the agents' namespace. No Lease: who drills holds run locks, and so may
+ * change every Lease there; of ConfigMaps it may create any, but change none but the kill switch.
  *
- *   pgjolt.io/claims: {"shop/orders-0": {"node": "one", "until": "2026-01-31T12:00:00Z"}}
+ *   claims: {"shop/orders-0": {"node": "one", "until": "2026-01-31T12:00:00Z"}}
  *
  * A claim lasts for as long as its fault could without a word of anybody, so that one of a dead agent ends by itself.
  * Ends are by the nodes' clocks, with CLAIM_SLACK_S for their difference.
@@ -15,6 +15,7 @@
 #include "core/json.h"
 
 #define CLAIM_SLACK_S 30
+#define CLAIMS_PREFIX "pgjolt-share-"	/* of its name, before "shop.orders" */
 
 struct claim {
 	char *instance, *node;
@@ -27,14 +28,13 @@ struct claims {
 };
 void claims_done(struct claims *c);
 
-/* lease NULL, or without the annotation: none. -EBADMSG: it is no such list; who cannot read it cannot count. */
-int claims_read(const cJSON *lease, struct claims *ret, struct err **err);
-/* "shop/orders", as the Lease says; NULL: it does not. Borrowed. */
-const char *claims_cluster(const cJSON *lease);
-/* A Lease with these claims, for POST. */
-cJSON *claims_lease_new(const char *namespace, const char *name, const char *cluster, const struct claims *c);
-/* The same Lease (its resourceVersion too) with these claims, for PUT. */
-cJSON *claims_lease_with(const cJSON *lease, const struct claims *c);
+/* map NULL: none. -EBADMSG: an agent has not made it so, and who cannot read it cannot count. */
+int claims_read(const cJSON *map, struct claims *ret, struct err **err);
+/* "shop/orders", as the ConfigMap says; NULL: it does not, or another than its name's. Borrowed. */
+const char *claims_cluster(const cJSON *map);
+/* The ConfigMap with these claims: for POST, or for PUT in the place of that one, of which nothing else is kept. */
+cJSON *claims_map(const char *namespace, const char *name, const char *cluster, const struct claims *c,
+	const cJSON *before);
 
 /* Drops what has ended. Returns how many. */
 size_t claims_expire(struct claims *c, int64_t now_s);

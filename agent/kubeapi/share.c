@@ -22,7 +22,7 @@ static void claim_free(struct share_claim *c)
 {
 	free(c->instance);
 	free(c->cluster);
-	free(c->lease);
+	free(c->map);
 	free(c);
 }
 
@@ -66,12 +66,12 @@ void share_look_in(struct shares *s, uint64_t us)
 	s->look_ns = at_ns;
 }
 
-void share_tell_error(struct shares *s, const char *lease, int r, const char *words)
+void share_tell_error(struct shares *s, const char *map, int r, const char *words)
 {
 	char text[512];
 
-	snprintf(text, sizeof(text), "the claims of Lease %s/%s cannot be brought up to date, it is tried again: %s",
-		s->world.namespace, lease, words);
+	snprintf(text, sizeof(text), "the claims of ConfigMap %s/%s cannot be brought up to date, it is tried again: %s",
+		s->world.namespace, map, words);
 	if (r >= 0 || (s->told && strcmp(s->told, text) == 0))
 		return;
 	free(s->told);
@@ -79,37 +79,51 @@ void share_tell_error(struct shares *s, const char *lease, int r, const char *wo
 	s->world.tell_error(s->world.data, text);
 }
 
-static void update(struct shares *s, const char *lease)
+static void update(struct shares *s, const char *map)
 {
-	if (!change_is_there(s, lease))
-		change_add(s, lease, NULL, NULL, NULL, NULL);
+	if (!change_is_there(s, map))
+		change_add(s, map, NULL, NULL, NULL, NULL);
 }
 
-/* Is the Lease to be changed for it? */
+/* Is the ConfigMap to be changed for it? */
 static bool is_outdated(const struct shares *s, const struct share_claim *c)
 {
 	return !share_is_needed(s, c) || share_needed_until_s(s, c) > c->until_s;
 }
 
+/* Of our node's something stands there. What cannot be read is told when a place is wanted. */
+static bool is_of_our_node(const struct shares *s, const cJSON *map)
+{
+	struct claims c = {0};
+	bool found = false;
+
+	if (strncmp(kube_name(map), CLAIMS_PREFIX, strlen(CLAIMS_PREFIX)) != 0 || claims_read(map, &c, NULL) < 0)
+		return false;
+	for (size_t i = 0; i < c.count; i++)
+		found = found || strcmp(c.items[i].node, s->world.node) == 0;
+	claims_done(&c);
+	return found;
+}
+
 static void on_listed(int r, const cJSON *list, const struct err *err, void *data)
 {
 	struct shares *s = data;
-	const cJSON *lease;
+	const cJSON *map;
 
 	s->listing = NULL;
 	s->listed = r >= 0;
 	if (r < 0)
 		share_tell_error(s, "*", r, err_text(err));
-	/* Each is looked at: what is of our node and not ours goes. */
-	cJSON_ArrayForEach(lease, kube_field(list, "items"))
-		if (*kube_name(lease))
-			update(s, kube_name(lease));
+	/* What is of our node and not ours goes. */
+	cJSON_ArrayForEach(map, kube_field(list, "items"))
+		if (is_of_our_node(s, map))
+			update(s, kube_name(map));
 	share_look_in(s, SHARE_LOOK_US);
 }
 
 static void list(struct shares *s)
 {
-	_cleanup_free_ char *path = kube_path(LEASES_PATH "?labelSelector=%s", s->world.namespace,
+	_cleanup_free_ char *path = kube_path(MAPS_PATH "?labelSelector=%s", s->world.namespace,
 		SHARE_LABEL "=" SHARE_LABEL_VALUE);
 	_cleanup_err_ struct err *err = NULL;
 
@@ -127,7 +141,7 @@ static int on_look(sd_event_source *source, uint64_t usec, void *data)
 	s->look_ns = UINT64_MAX;
 	for (const struct share_claim *c = s->claims; c; c = c->next)
 		if (is_outdated(s, c))
-			update(s, c->lease);
+			update(s, c->map);
 	if (!s->listed)
 		list(s);
 	if (s->claims || !s->listed)
@@ -169,8 +183,8 @@ void shares_free(struct shares *s)
 	free(s);
 }
 
-/* lease: becomes the claim's. */
-static struct share_claim *claim_new(struct shares *s, const char *instance, const char *cluster, char *lease)
+/* map: becomes the claim's. */
+static struct share_claim *claim_new(struct shares *s, const char *instance, const char *cluster, char *map)
 {
 	struct share_claim *c = calloc(1, sizeof(*c));
 
@@ -178,17 +192,17 @@ static struct share_claim *claim_new(struct shares *s, const char *instance, con
 		abort();
 	c->instance = strdup(instance);
 	c->cluster = strdup(cluster);
-	c->lease = lease;
-	if (!c->instance || !c->cluster || !c->lease)
+	c->map = map;
+	if (!c->instance || !c->cluster || !c->map)
 		abort();
 	c->next = s->claims;
 	s->claims = c;
 	return c;
 }
 
-void share_adopt(struct shares *s, const struct claim *there, const char *lease, const char *cluster)
+void share_adopt(struct shares *s, const struct claim *there, const char *map, const char *cluster)
 {
-	claim_new(s, there->instance, cluster, strdup(lease))->until_s = there->until_s;
+	claim_new(s, there->instance, cluster, strdup(map))->until_s = there->until_s;
 }
 
 void shares_take(struct shares *s, const struct share_ask *ask, share_done done, void *data)
@@ -197,9 +211,9 @@ void shares_take(struct shares *s, const struct share_ask *ask, share_done done,
 
 	if (!claim)
 		claim = claim_new(s, ask->instance, ask->cluster,
-			kube_cluster_object("pgjolt-share-", ask->cluster));
+			kube_cluster_object(CLAIMS_PREFIX, ask->cluster));
 	claim->arming++;
-	change_add(s, claim->lease, claim, ask, done, data);
+	change_add(s, claim->map, claim, ask, done, data);
 }
 
 void shares_settle(struct shares *s, struct share_claim *claim)

@@ -1,6 +1,6 @@
 /*
  * The share of a cluster that may be under fault at once, kept across the nodes' agents, of which each sees its own node
- * alone: before a fault is armed its instance is claimed in the cluster's Lease (claims.h), changed by its
+ * alone: before a fault is armed its instance is claimed in the cluster's ConfigMap (claims.h), changed by its
  * resourceVersion, so that two agents cannot both take the last place. All on the loop, nothing waits.
  *
  * A claim outlasts its instance's faults; it is given back once they have ended, as soon as the API server takes that, and

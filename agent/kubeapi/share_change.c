@@ -11,10 +11,10 @@
 #define TRIES_MAX 8			/* of a change that others are faster with */
 #define PROLONG_S 60			/* at a time */
 
-/* One change of a Lease: of one place that is wanted, or of what is to be prolonged and given back. */
+/* One change of a ConfigMap: of one place that is wanted, or of what is to be prolonged and given back. */
 struct change {
 	struct shares *all;
-	char *lease;
+	char *map;
 	bool begun;
 	unsigned tries;
 	struct kube_call *call;
@@ -37,7 +37,7 @@ static void change_free(struct change *c)
 		kube_cancel(c->call);
 	claims_done(&c->written);
 	cJSON_Delete(c->pod);
-	free(c->lease);
+	free(c->map);
 	free(c->bound_words);
 	free(c->words);
 	free(c);
@@ -45,10 +45,10 @@ static void change_free(struct change *c)
 
 static void change_start(struct change *c);
 
-static void start_next(struct shares *s, const char *lease)
+static void start_next(struct shares *s, const char *map)
 {
 	for (struct change *c = s->changes; c; c = c->next) {
-		if (strcmp(c->lease, lease) != 0)
+		if (strcmp(c->map, map) != 0)
 			continue;
 		if (!c->begun)
 			change_start(c);
@@ -66,11 +66,11 @@ static void change_unlink(struct change *c)
 	}
 }
 
-/* What came of it; the next change of the same Lease may begin. */
+/* What came of it; the next change of the same ConfigMap may begin. */
 static void change_end(struct change *c, int r, const char *words)
 {
 	struct shares *s = c->all;
-	_cleanup_free_ char *lease = strdup(c->lease);
+	_cleanup_free_ char *map = strdup(c->map);
 	struct share_claim *claim = c->claim;
 
 	change_unlink(c);
@@ -82,7 +82,7 @@ static void change_end(struct change *c, int r, const char *words)
 	if (c->done)
 		c->done(r < 0 ? NULL : claim, r, words, c->data);
 	else
-		share_tell_error(s, lease, r, words);
+		share_tell_error(s, map, r, words);
 	if (!c->done && r >= 0) {
 		free(s->told);
 		s->told = NULL;
@@ -90,8 +90,8 @@ static void change_end(struct change *c, int r, const char *words)
 	change_free(c);
 	/* What was refused, or lost on the way, is given back; what failed is tried again. */
 	share_look_in(s, r < 0 && !claim ? SHARE_LOOK_US : 0);
-	if (lease)
-		start_next(s, lease);
+	if (map)
+		start_next(s, map);
 }
 
 static void change_failed(struct change *c, int r, const char *what, const struct err *err)
@@ -103,7 +103,7 @@ static void change_failed(struct change *c, int r, const char *what, const struc
 	change_end(c, r == -EBUSY || r >= 0 ? -EIO : r, words ? words : what);
 }
 
-/* The Lease is as it was sent: what we hold is known, what was given back forgotten. */
+/* The ConfigMap is as it was sent: what we hold is known, what was given back forgotten. */
 static void change_accepted(struct change *c)
 {
 	struct shares *s = c->all;
@@ -112,7 +112,7 @@ static void change_accepted(struct change *c)
 		const struct claim *there = claims_find(&c->written, claim->instance);
 
 		next = claim->next;
-		if (strcmp(claim->lease, c->lease) != 0)
+		if (strcmp(claim->map, c->map) != 0)
 			continue;
 		claim->until_s = there && strcmp(there->node, s->world.node) == 0 ? there->until_s : 0;
 		if (claim->until_s == 0 && !share_is_needed(s, claim))
@@ -136,55 +136,56 @@ static void on_written(int r, const cJSON *json, const struct err *err, void *da
 		else
 			change_failed(c, -EAGAIN, "other agents change it all the time", err);
 	} else if (r < 0) {
-		change_failed(c, r, "Lease", err);
+		change_failed(c, r, "ConfigMap", err);
 	} else {
 		change_accepted(c);
 	}
 }
 
-static cJSON *deletion_of(const cJSON *lease)
+static cJSON *deletion_of(const cJSON *map)
 {
 	cJSON *options = json_object(), *preconditions = json_object();
-	const char *version = kube_text(lease, "metadata.resourceVersion");
+	const char *version = kube_text(map, "metadata.resourceVersion");
 
 	json_add_string(options, "apiVersion", "v1");
 	json_add_string(options, "kind", "DeleteOptions");
 	json_add_item(options, "preconditions", preconditions);
-	json_add_string(preconditions, "uid", kube_uid(lease));
+	json_add_string(preconditions, "uid", kube_uid(map));
 	json_add_string(preconditions, "resourceVersion", version ? version : "");
 	return options;
 }
 
-static void change_write(struct change *c, const cJSON *lease)
+static void change_write(struct change *c, const cJSON *map)
 {
 	struct shares *s = c->all;
-	_cleanup_free_ char *all = kube_path(LEASES_PATH, s->world.namespace);
-	_cleanup_free_ char *one = kube_path(LEASES_PATH "/%s", s->world.namespace, c->lease);
-	const char *cluster = c->claim ? c->claim->cluster : c->lease;
+	_cleanup_free_ char *all = kube_path(MAPS_PATH, s->world.namespace);
+	_cleanup_free_ char *one = kube_path(MAPS_PATH "/%s", s->world.namespace, c->map);
+	const char *cluster = claims_cluster(map);
 	_cleanup_err_ struct err *err = NULL;
 	_cleanup_json_ cJSON *body = NULL;
-	const char *method = lease ? "PUT" : "POST";
+	const char *method = map ? "PUT" : "POST";
 	int r;
 
 	for (struct share_claim *k = s->claims; k; k = k->next)
-		if (strcmp(k->lease, c->lease) == 0)
+		if (strcmp(k->map, c->map) == 0)
 			cluster = k->cluster;
-	if (lease && c->written.count == 0) {
+	if (!cluster)
+		cluster = c->map;
+	if (map && c->written.count == 0) {
 		method = "DELETE";
-		body = deletion_of(lease);
+		body = deletion_of(map);
 	} else {
-		body = lease ? claims_lease_with(lease, &c->written) :
-			       claims_lease_new(s->world.namespace, c->lease, cluster, &c->written);
+		body = claims_map(s->world.namespace, c->map, cluster, &c->written, map);
 	}
-	r = kube_start(s->world.kube, method, lease ? one : all, body, SHARE_CALL_MS, on_written, c, &c->call, &err);
+	r = kube_start(s->world.kube, method, map ? one : all, body, SHARE_CALL_MS, on_written, c, &c->call, &err);
 	if (r < 0)
-		change_failed(c, r, "Lease", err);
+		change_failed(c, r, "ConfigMap", err);
 }
 
 /* An earlier agent's fault that could not be undone yet goes on, and so does its claim. */
-static void adopt_left(struct change *c, const cJSON *lease)
+static void adopt_left(struct change *c, const cJSON *map)
 {
-	const char *cluster = claims_cluster(lease);
+	const char *cluster = claims_cluster(map);
 	struct shares *s = c->all;
 
 	for (size_t i = 0; i < c->written.count; i++) {
@@ -192,11 +193,11 @@ static void adopt_left(struct change *c, const cJSON *lease)
 
 		if (strcmp(there->node, s->world.node) == 0 && !share_claim_of(s, there->instance) &&
 		    s->world.busy_ms(there->instance, s->world.data) > 0)
-			share_adopt(s, there, c->lease, cluster ? cluster : c->lease);
+			share_adopt(s, there, c->map, cluster ? cluster : c->map);
 	}
 }
 
-/* Those of this node as they are now: prolonged, given back. Returns whether that changes the Lease. */
+/* Those of this node as they are now: prolonged, given back. Returns whether that changes the ConfigMap. */
 static bool bring_up_to_date(struct change *c)
 {
 	struct shares *s = c->all;
@@ -205,7 +206,7 @@ static bool bring_up_to_date(struct change *c)
 	for (struct share_claim *k = s->claims; k; k = k->next) {
 		int64_t until_s;
 
-		if (strcmp(k->lease, c->lease) != 0)
+		if (strcmp(k->map, c->map) != 0)
 			continue;
 		until_s = share_needed_until_s(s, k);
 		if (!share_is_needed(s, k))
@@ -252,7 +253,7 @@ static int take_place(struct change *c)
 	return 0;
 }
 
-static void on_read(int r, const cJSON *lease, const struct err *err, void *data)
+static void on_read(int r, const cJSON *map, const struct err *err, void *data)
 {
 	struct change *c = data;
 	_cleanup_err_ struct err *why = NULL;
@@ -261,18 +262,18 @@ static void on_read(int r, const cJSON *lease, const struct err *err, void *data
 	c->call = NULL;
 	claims_done(&c->written);
 	if (r < 0 && r != -ENOENT) {
-		change_failed(c, r, "Lease", err);
+		change_failed(c, r, "ConfigMap", err);
 		return;
 	}
 	if (r == -ENOENT)
-		lease = NULL;
-	r = claims_read(lease, &c->written, &why);
+		map = NULL;
+	r = claims_read(map, &c->written, &why);
 	if (r < 0) {
 		change_failed(c, r, "it must be deleted by hand once no fault is there", why);
 		return;
 	}
 	changed = claims_expire(&c->written, share_now_s()) > 0;
-	adopt_left(c, lease);
+	adopt_left(c, map);
 	changed = bring_up_to_date(c) || changed;
 	if (c->claim) {
 		r = take_place(c);
@@ -282,8 +283,8 @@ static void on_read(int r, const cJSON *lease, const struct err *err, void *data
 		}
 		changed = true;
 	}
-	if (changed && (lease || c->written.count > 0))
-		change_write(c, lease);
+	if (changed && (map || c->written.count > 0))
+		change_write(c, map);
 	else
 		change_accepted(c);
 }
@@ -295,7 +296,7 @@ static bool is_late(const struct change *c)
 
 static void change_read(struct change *c)
 {
-	_cleanup_free_ char *path = kube_path(LEASES_PATH "/%s", c->all->world.namespace, c->lease);
+	_cleanup_free_ char *path = kube_path(MAPS_PATH "/%s", c->all->world.namespace, c->map);
 	_cleanup_err_ struct err *err = NULL;
 	int r;
 
@@ -305,7 +306,7 @@ static void change_read(struct change *c)
 	}
 	r = kube_start(c->all->world.kube, "GET", path, NULL, SHARE_CALL_MS, on_read, c, &c->call, &err);
 	if (r < 0)
-		change_failed(c, r, "Lease", err);
+		change_failed(c, r, "ConfigMap", err);
 }
 
 static void on_members(int r, const cJSON *list, const struct err *err, void *data)
@@ -342,7 +343,7 @@ static void change_start(struct change *c)
 		change_failed(c, r, "the cluster's pods", err);
 }
 
-void change_add(struct shares *s, const char *lease, struct share_claim *claim,
+void change_add(struct shares *s, const char *map, struct share_claim *claim,
 	const struct share_ask *ask, share_done done, void *data)
 {
 	struct change *c = calloc(1, sizeof(*c)), **p;
@@ -350,7 +351,7 @@ void change_add(struct shares *s, const char *lease, struct share_claim *claim,
 	if (!c)
 		abort();
 	c->all = s;
-	c->lease = strdup(lease);
+	c->map = strdup(map);
 	c->claim = claim;
 	c->since_ns = now_ns();
 	c->done = done;
@@ -361,18 +362,18 @@ void change_add(struct shares *s, const char *lease, struct share_claim *claim,
 		c->bound_words = strdup(ask->bound_words);
 		c->last_ms = ask->last_ms;
 	}
-	if (!c->lease || (claim && (!c->pod || !c->bound_words)))
+	if (!c->map || (claim && (!c->pod || !c->bound_words)))
 		abort();
 	for (p = &s->changes; *p; p = &(*p)->next)
 		;
 	*p = c;
-	start_next(s, c->lease);
+	start_next(s, c->map);
 }
 
-bool change_is_there(const struct shares *s, const char *lease)
+bool change_is_there(const struct shares *s, const char *map)
 {
 	for (const struct change *c = s->changes; c; c = c->next)
-		if (strcmp(c->lease, lease) == 0)
+		if (strcmp(c->map, map) == 0)
 			return true;
 	return false;
 }

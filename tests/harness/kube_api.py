@@ -103,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
         return None, parts[0], parts[1] if len(parts) > 1 else None
 
     def change(self, method):
-        """Leases are changed by their versions; Secrets and ConfigMaps are made and merged."""
+        """Leases and ConfigMaps are changed by their versions; Secrets and ConfigMaps are made and merged."""
         api = self.server.api
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         api.calls.append((method, self.path))
@@ -115,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
         if kind in ("secrets", "configmaps") and method in ("POST", "PATCH"):
             self.write(method, kind, space, name, body)
             return
-        if kind != "leases" or method == "POST" and name:
+        if kind not in ("leases", "configmaps") or method == "PATCH" or method == "POST" and name:
             self.fail(403, f"{method} {kind} is forbidden")
             return
         with api.lock:
@@ -132,7 +132,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(200, {"kind": "Status", "status": "Success"})
             else:
                 meta = body["metadata"]
-                api.put(kind, meta["name"], space, meta.get("labels"), meta.get("annotations"), spec=body.get("spec", {}))
+                rest = {key: body[key] for key in ("spec", "data") if key in body}
+                api.put(kind, meta["name"], space, meta.get("labels"), meta.get("annotations"), **rest)
                 self.answer(200, api.objects[kind][(space, meta["name"])])
 
     def write(self, method, kind, space, name, body):

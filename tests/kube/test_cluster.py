@@ -217,12 +217,12 @@ def test_share_of_the_cluster(world):
                           check=False)
         return r.returncode, r.stdout + r.stderr
 
-    def leases():
-        return [o["metadata"]["name"] for o in world.get("-n", "pgjolt", "leases")
+    def claims():
+        return [o["metadata"]["name"] for o in world.get("-n", "pgjolt", "configmaps")
                 if o["metadata"]["name"].startswith("pgjolt-share-")]
     code, said = run()
     assert code == 0, said
-    assert not leases(), leases()       # where no bound holds nothing is claimed
+    assert not claims(), claims()       # where no bound holds nothing is claimed
     world.kubectl("annotate", "namespace", "shop", "pgjolt.io/max-share=50%")
     try:
         # Each agent hears of the annotation by itself.
@@ -230,15 +230,26 @@ def test_share_of_the_cluster(world):
         assert "1 of 3 instances of cluster shop/orders is under fault" in said, said
         assert "annotation pgjolt.io/max-share" in said, said
         world.wait_clean()
-        wait_for("claims are given back", lambda: not leases(), 30)
+        wait_for("claims are given back", lambda: not claims(), 30)
         for target in (one, other):     # one after the other
             r = inject(world, target=target)
             assert r.returncode == 0, r.stdout + r.stderr
     finally:
         world.kubectl("annotate", "namespace", "shop", "pgjolt.io/max-share-")
-    wait_for("claims are given back", lambda: not leases(), 30)
+    wait_for("claims are given back", lambda: not claims(), 30)
     assert re.search(r"audit: .*409, .*1 of 3 instances of cluster shop/orders", agents_logs(world))
     world.wait_clean()
+    # Who drills cannot lift the bound: neither take claims away nor change them.
+    toolbox = "--as=system:serviceaccount:pgjolt:pgjolt-toolbox"
+    world.kubectl("-n", "pgjolt", "create", "configmap", "pgjolt-share-none.none", "--from-literal=claims={}", toolbox)
+    try:
+        for words in (("delete", "configmap", "pgjolt-share-none.none"),
+                      ("patch", "configmap", "pgjolt-share-none.none", "--type=merge", "-p", '{"data": {"claims": "{}"}}'),
+                      ("label", "configmap", "pgjolt-share-none.none", "a=b")):
+            r = world.kubectl("-n", "pgjolt", *words, toolbox, check=False)
+            assert r.returncode != 0 and "orbidden" in r.stderr, r.stdout + r.stderr
+    finally:
+        world.kubectl("-n", "pgjolt", "delete", "configmap", "pgjolt-share-none.none")
 
 
 def test_foreign_and_expired_certificates_are_refused(world):

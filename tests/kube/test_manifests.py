@@ -229,9 +229,14 @@ def test_share_of_a_cluster(world):
     assert not [a for a in agent_of(world.helm({}))[1]["args"] if a.startswith("--max-share")]
     assert "--max-share=50%" in agent_of(world.helm({"maxShare": "50%"}))[1]["args"]
     rules = world.kustomize("standard")["Role", "pgjolt", "pgjolt-agent"]["rules"]
-    assert [r["verbs"] for r in rules if r["resources"] == ["leases"]] == [["get", "list", "create", "update", "delete"]]
-    # What writes claims must not be able to lift the kill switch.
-    assert [r["verbs"] for r in rules if r["resources"] == ["configmaps"]] == [["get", "list", "watch"]]
+    assert not [r for r in rules if r["resources"] == ["leases"]]
+    assert [(r.get("resourceNames"), r["verbs"]) for r in rules if r["resources"] == ["configmaps"]] == [
+        (["pgjolt-stop"], ["list", "watch"]), (None, ["get", "list", "create", "update", "delete"])]
+    # Who drills must not be able to lift the bound: of ConfigMaps but the kill switch it may make new ones alone.
+    for (kind, _, name), item in world.kustomize("standard").items():
+        for rule in item["rules"] if kind in ("Role", "ClusterRole") and name == "pgjolt-toolbox" else ():
+            if "configmaps" in rule["resources"] and rule.get("resourceNames") != ["pgjolt-stop"]:
+                assert not set(rule["verbs"]) - {"get", "list", "watch", "create"}, rule
 
 
 def test_versions_agree(world):

@@ -20,7 +20,7 @@ from openapi import Document  # noqa: E402
 document = Document()
 ME = "system:serviceaccount:pgjolt:toolbox"
 NAMESPACE = f"pjsh{os.getpid()}"
-LEASE = f"pgjolt-share-{NAMESPACE}.orders"
+MAP = f"pgjolt-share-{NAMESPACE}.orders"
 NODES = ("one", "two")
 folder = api = None
 pods = []
@@ -65,21 +65,21 @@ def reset(annotations=None):
     put_pod("old", "old", "three", status={"phase": "Failed"})
     api.before_change = None
     api.calls.clear()
-    if claims_lease():
-        api.delete("leases", LEASE, "pgjolt")
+    if claims_map():
+        api.delete("configmaps", MAP, "pgjolt")
 
 
-def claims_lease():
-    return api.objects["leases"].get(("pgjolt", LEASE))
+def claims_map():
+    return api.objects["configmaps"].get(("pgjolt", MAP))
 
 
 def claims():
-    lease = claims_lease()
-    return json.loads(lease["metadata"]["annotations"]["pgjolt.io/claims"]) if lease else {}
+    known = claims_map()
+    return json.loads(known["data"]["claims"]) if known else {}
 
 
-def put_claims(text):
-    api.put("leases", LEASE, "pgjolt", labels={"app.kubernetes.io/component": "share"}, annotations={"pgjolt.io/claims": text})
+def put_claims(text, **more):
+    api.put("configmaps", MAP, "pgjolt", labels={"app.kubernetes.io/component": "share"}, data={"claims": text}, **more)
 
 
 def claim(node, after_s):
@@ -148,7 +148,7 @@ class Share(unittest.TestCase):
         self.assertEqual(claims(), {})      # an agent that ends in peace leaves none
 
     def given_back(self):
-        self.one.agent.wait_for(lambda: not claims_lease())
+        self.one.agent.wait_for(lambda: not claims_map())
 
     def refused(self, answer, status, *words):
         self.assertEqual(answer.status, status, answer.body)
@@ -245,7 +245,7 @@ class Share(unittest.TestCase):
         def before(method, space, name):
             changes.append(method)
             if len(changes) <= limit:
-                api.put("leases", name, space, annotations={"pgjolt.io/claims": json.dumps({"other/x": claim("far", 60)})})
+                api.put("configmaps", name, space, data={"claims": json.dumps({"other/x": claim("far", 60)})})
         limit = 3
         api.put("namespaces", NAMESPACE, labels={"pgjolt.io/enabled": "true"})
         put_pod("main-3", "fourth", "three")    # two of four
@@ -263,14 +263,31 @@ class Share(unittest.TestCase):
         api.before_change = None
         self.assertLessEqual(len(changes), 20)
         api.delete("pods", "main-3", NAMESPACE)
-        api.delete("leases", LEASE, "pgjolt")
+        api.delete("configmaps", MAP, "pgjolt")
 
-    def test_a_lease_that_nobody_can_read(self):
-        for text in ("{", "[]", '{"a": 5}', '{"a": {"node": "x", "until": "soon"}}'):
-            put_claims(text)
-            self.refused(self.one.arm(f"bad-{os.urandom(4).hex()}"), 503, "annotation pgjolt.io/claims", LEASE, "by hand")
-        api.delete("leases", LEASE, "pgjolt")
+    def test_a_map_that_no_agent_made(self):
+        """Whoever may create ConfigMaps can be there first: nothing is armed, and what stands there stays."""
+        owner = {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "pgjolt-stop", "uid": "u"}]}
+        for text, more, word in (("{", {}, "JSON"), ("[]", {}, "no object"), ('{"a": 5}', {}, "no node"),
+                                 ('{"a": {"node": "x", "until": "soon"}}', {}, "no end"),
+                                 ("{}", {"metadata": owner}, "ownerReferences"),
+                                 ("{}", {"metadata": {"finalizers": ["x/y"]}}, "finalizers"), ("{}", {"immutable": True}, "immutable")):
+            put_claims(text, **more)
+            before = claims_map()
+            self.refused(self.one.arm(f"bad-{os.urandom(4).hex()}"), 503, MAP, word, "by hand")
+            self.assertEqual(claims_map(), before)
+        api.delete("configmaps", MAP, "pgjolt")
         self.assertEqual(self.one.arm("good").status, 201)
+
+    def test_claims_that_somebody_else_wrote(self):
+        """They can but take places: in vain, or for as long as they say."""
+        put_claims(json.dumps({self.one.instance: claim("far", 10 ** 9), "other/x": claim("two", 10 ** 9)}), metadata={
+            "annotations": {"a": "b"}})
+        self.refused(self.one.arm("a"), 409, "1 of 3")
+        put_claims(json.dumps({self.one.instance: claim("far", 10 ** 9)}))
+        self.assertEqual(self.one.arm("b").status, 201)
+        self.assertEqual(claims()[self.one.instance]["node"], "one")
+        self.refused(self.two.arm("b"), 409, "1 of 3")
 
     def test_what_waits_for_the_api_server_holds_nothing_up(self):
         go, answers = threading.Event(), []
@@ -316,8 +333,8 @@ class ByNamespace(Share):
             self.refused(self.two.arm("z"), status, word)
 
     test_both_want_the_last_place = test_a_dead_agent = test_without_the_api_server = None
-    test_conflicts_are_retried_so_often = test_a_lease_that_nobody_can_read = None
-    test_what_waits_for_the_api_server_holds_nothing_up = None
+    test_conflicts_are_retried_so_often = test_a_map_that_no_agent_made = None
+    test_claims_that_somebody_else_wrote = test_what_waits_for_the_api_server_holds_nothing_up = None
 
 
 class Unbounded(unittest.TestCase):
@@ -326,7 +343,7 @@ class Unbounded(unittest.TestCase):
         nodes = [Node(self, i) for i in range(2)]
         for node in nodes:
             self.assertEqual(node.arm("a").status, 201)
-        self.assertIsNone(claims_lease())
+        self.assertIsNone(claims_map())
         for node in nodes:
             self.assertEqual(node.agent.stop(), 0)
 

@@ -1,4 +1,4 @@
-/* What stands in a cluster's Lease, and how many instances a cluster has. */
+/* What stands in a cluster's ConfigMap, and how many instances a cluster has. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
@@ -15,39 +15,48 @@ static cJSON *parse(const char *text)
 	return json;
 }
 
-static cJSON *lease_with(const char *annotation)
-{
-	cJSON *lease = parse("{\"metadata\": {\"name\": \"n\", \"namespace\": \"pgjolt\", \"resourceVersion\": \"7\", "
-		"\"annotations\": {\"theirs\": \"stays\"}, \"managedFields\": []}, \"spec\": {}}");
+#define METADATA "\"name\": \"n\", \"namespace\": \"pgjolt\", \"uid\": \"u\", \"resourceVersion\": \"7\""
 
-	json_add_string(cJSON_GetObjectItem(cJSON_GetObjectItem(lease, "metadata"), "annotations"),
-		"pgjolt.io/claims", annotation);
-	return lease;
+static cJSON *map_with(const char *text)
+{
+	cJSON *map = parse("{\"metadata\": {" METADATA ", \"labels\": {\"theirs\": \"goes\"}, "
+		"\"annotations\": {\"theirs\": \"goes\"}, \"managedFields\": []}, \"data\": {\"theirs\": \"goes\"}}");
+
+	json_add_string(cJSON_GetObjectItem(map, "data"), "claims", text);
+	return map;
 }
 
 Test(claims, are_read_as_they_were_written)
 {
 	struct claims c = {0}, again = {0};
-	_cleanup_json_ cJSON *lease = NULL, *with = NULL;
+	_cleanup_json_ cJSON *map = NULL, *with = NULL;
 
 	cr_expect(claims_put(&c, "shop/a", "one", 2000000000));
 	cr_expect(claims_put(&c, "shop/b\"\n", "two", 0));
-	lease = claims_lease_new("pgjolt", "n", "shop/orders", &c);
-	cr_expect_str_eq(kube_label(lease, "app.kubernetes.io/component"), "share");
-	cr_expect_eq(claims_read(lease, &again, NULL), 0);
+	map = claims_map("pgjolt", "pgjolt-share-shop.orders", "shop/orders", &c, NULL);
+	cr_expect_str_eq(kube_text(map, "kind"), "ConfigMap");
+	cr_expect_str_eq(kube_label(map, "app.kubernetes.io/component"), "share");
+	cr_expect_str_eq(claims_cluster(map), "shop/orders");
+	cr_expect_null(kube_field(map, "metadata.resourceVersion"));
+	cr_expect_eq(claims_read(map, &again, NULL), 0);
 	cr_assert_eq(again.count, 2);
 	cr_expect_eq(claims_find(&again, "shop/a")->until_s, 2000000000);
 	cr_expect_str_eq(claims_find(&again, "shop/b\"\n")->node, "two");
 	cr_expect_null(claims_find(&again, "shop/c"));
 	claims_done(&again);
 
-	with = lease_with("{}");
-	cJSON_Delete(lease);
-	lease = claims_lease_with(with, &c);
-	cr_expect_str_eq(kube_text(lease, "metadata.resourceVersion"), "7");
-	cr_expect_str_eq(kube_annotation(lease, "theirs"), "stays");
-	cr_expect_null(kube_field(lease, "metadata.managedFields"));
-	cr_expect_eq(claims_read(lease, &again, NULL), 0);
+	/* In the place of another: its version decides, and nothing else of it is kept. */
+	with = map_with("{}");
+	cJSON_Delete(map);
+	map = claims_map("pgjolt", "n", "shop/orders", &c, with);
+	cr_expect_str_eq(kube_text(map, "metadata.resourceVersion"), "7");
+	cr_expect_str_eq(kube_uid(map), "u");
+	cr_expect_str_eq(kube_label(map, "app.kubernetes.io/component"), "share");
+	cr_expect_null(kube_label(map, "theirs"));
+	cr_expect_null(kube_annotation(map, "theirs"));
+	cr_expect_null(kube_field(map, "data.theirs"));
+	cr_expect_null(kube_field(map, "metadata.managedFields"));
+	cr_expect_eq(claims_read(map, &again, NULL), 0);
 	cr_expect_eq(again.count, 2);
 	claims_done(&again);
 	claims_done(&c);
@@ -55,14 +64,32 @@ Test(claims, are_read_as_they_were_written)
 
 Test(claims, nothing_is_no_claim)
 {
-	_cleanup_json_ cJSON *bare = parse("{\"metadata\": {}}"), *odd = parse("[]");
+	_cleanup_json_ cJSON *empty = map_with("{}");
 	struct claims c = {0};
 
 	cr_expect_eq(claims_read(NULL, &c, NULL), 0);
-	cr_expect_eq(claims_read(bare, &c, NULL), 0);
-	cr_expect_eq(claims_read(odd, &c, NULL), 0);
+	cr_expect_eq(claims_read(empty, &c, NULL), 0);
 	cr_expect_eq(c.count, 0);
 	cr_expect_null(claims_words(&c));
+}
+
+Test(claims, a_cluster_is_that_of_the_name)
+{
+	static const struct {
+		const char *name, *cluster;
+		bool good;
+	} cases[] = {
+		{"pgjolt-share-shop.orders", "shop/orders", true}, {"pgjolt-share-shop.orders", "shop/other", false},
+		{"pgjolt-share-shop.orders", "", false}, {"n", "shop/orders", false},
+	};
+
+	for (size_t i = 0; i < ELEMENTS(cases); i++) {
+		_cleanup_json_ cJSON *map = claims_map("pgjolt", cases[i].name, cases[i].cluster,
+			&(struct claims){0}, NULL);
+
+		cr_expect_eq(claims_cluster(map) != NULL, cases[i].good, "%s", cases[i].cluster);
+	}
+	cr_expect_null(claims_cluster(NULL));
 }
 
 Test(claims, what_cannot_be_read_is_refused)
@@ -76,13 +103,43 @@ Test(claims, what_cannot_be_read_is_refused)
 		"{\"a\": {\"node\": \"x\", \"until\": 7}}"};
 
 	for (size_t i = 0; i < ELEMENTS(bad); i++) {
-		_cleanup_json_ cJSON *lease = lease_with(bad[i]);
+		_cleanup_json_ cJSON *map = map_with(bad[i]);
 		_cleanup_err_ struct err *err = NULL;
 		struct claims c = {0};
 
-		cr_expect_eq(claims_read(lease, &c, &err), -EBADMSG, "%s", bad[i]);
-		cr_expect(strstr(err_text(err), "Lease pgjolt/n"), "%s", err_text(err));
+		cr_expect_eq(claims_read(map, &c, &err), -EBADMSG, "%s", bad[i]);
+		cr_expect(strstr(err_text(err), "ConfigMap pgjolt/n"), "%s", err_text(err));
 		cr_expect_eq(c.count, 0);
+	}
+}
+
+/* Who may create ConfigMaps can have made this one so that it ends under our claims, or never takes them. */
+Test(claims, what_no_agent_made_is_refused)
+{
+	static const struct {
+		const char *text, *word;
+	} bad[] = {
+		{"{\"metadata\": {" METADATA "}}", "no \"claims\""},
+		{"{\"metadata\": {" METADATA "}, \"data\": {}}", "no \"claims\""},
+		{"{\"metadata\": {" METADATA "}, \"data\": {\"claims\": 5}}", "no \"claims\""},
+		{"{\"metadata\": {" METADATA "}, \"data\": 5}", "no \"claims\""},
+		{"[]", "no \"claims\""},
+		{"{\"metadata\": {" METADATA ", \"ownerReferences\": [{\"kind\": \"ConfigMap\", \"name\": \"pgjolt-stop\"}]}, "
+		 "\"data\": {\"claims\": \"{}\"}}", "metadata.ownerReferences"},
+		{"{\"metadata\": {" METADATA ", \"finalizers\": [\"x/y\"]}, \"data\": {\"claims\": \"{}\"}}",
+		 "metadata.finalizers"},
+		{"{\"metadata\": {" METADATA ", \"deletionTimestamp\": \"2026-01-01T00:00:00Z\"}, "
+		 "\"data\": {\"claims\": \"{}\"}}", "metadata.deletionTimestamp"},
+		{"{\"metadata\": {" METADATA "}, \"immutable\": true, \"data\": {\"claims\": \"{}\"}}", "immutable"},
+	};
+
+	for (size_t i = 0; i < ELEMENTS(bad); i++) {
+		_cleanup_json_ cJSON *map = parse(bad[i].text);
+		_cleanup_err_ struct err *err = NULL;
+		struct claims c = {0};
+
+		cr_expect_eq(claims_read(map, &c, &err), -EBADMSG, "%s", bad[i].text);
+		cr_expect(strstr(err_text(err), bad[i].word), "%s", err_text(err));
 	}
 }
 

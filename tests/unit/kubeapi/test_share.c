@@ -1,10 +1,10 @@
-/* A claim from its first word to its end, with an API server that keeps one Lease. */
+/* A claim from its first word to its end, with an API server that keeps one ConfigMap. */
 #include "unit/kube/server.h"
 #include "core/json.h"
 #include "kubeapi/share.h"
 
 static struct {
-	char lease[4096];	/* "" there is none */
+	char map[4096];	/* "" there is none */
 	unsigned version, puts, posts, deletions;
 	bool broken;
 } api;
@@ -14,20 +14,20 @@ static char told[1024];
 static struct shares *shares;
 static cJSON *pod;
 
-static void serve_lease(int fd, const char *request)
+static void serve_map(int fd, const char *request)
 {
 	const char *body = strstr(request, "\r\n\r\n") + 4;
-	_cleanup_json_ cJSON *lease = NULL;
+	_cleanup_json_ cJSON *map = NULL;
 	_cleanup_free_ char *text = NULL;
 	char version[16];
 
 	snprintf(version, sizeof(version), "%u", ++api.version);
-	cr_assert_eq(json_parse(body, strlen(body), &lease, NULL), 0);
-	cJSON_DeleteItemFromObject(cJSON_GetObjectItem(lease, "metadata"), "resourceVersion");
-	json_add_string(cJSON_GetObjectItem(lease, "metadata"), "resourceVersion", version);
-	text = json_print(lease);
-	snprintf(api.lease, sizeof(api.lease), "%s", text);
-	answer(fd, "200 OK", api.lease);
+	cr_assert_eq(json_parse(body, strlen(body), &map, NULL), 0);
+	cJSON_DeleteItemFromObject(cJSON_GetObjectItem(map, "metadata"), "resourceVersion");
+	json_add_string(cJSON_GetObjectItem(map, "metadata"), "resourceVersion", version);
+	text = json_print(map);
+	snprintf(api.map, sizeof(api.map), "%s", text);
+	answer(fd, "200 OK", api.map);
 }
 
 static void serve(int fd, unsigned nth, const char *request)
@@ -38,15 +38,15 @@ static void serve(int fd, unsigned nth, const char *request)
 	} else if (strncmp(request, "GET", 3) == 0 && strstr(request, "labelSelector")) {
 		answer(fd, "200 OK", "{\"items\": []}");
 	} else if (strncmp(request, "GET", 3) == 0) {
-		answer(fd, *api.lease ? "200 OK" : "404 Not Found", *api.lease ? api.lease : "{}");
+		answer(fd, *api.map ? "200 OK" : "404 Not Found", *api.map ? api.map : "{}");
 	} else if (strncmp(request, "DELETE", 6) == 0) {
 		api.deletions++;
-		api.lease[0] = 0;
+		api.map[0] = 0;
 		answer(fd, "200 OK", "{}");
 	} else {
 		api.posts += strncmp(request, "POST", 4) == 0;
 		api.puts += strncmp(request, "PUT", 3) == 0;
-		serve_lease(fd, request);
+		serve_map(fd, request);
 	}
 }
 
@@ -174,6 +174,25 @@ Test(share_claims, are_refused_where_no_place_is_left)
 	shares_settle(shares, second.claim);
 }
 
+/* Made by somebody else, so that it would end under our claims. */
+Test(share_claims, are_not_put_into_what_no_agent_made)
+{
+	static const char map[] = "{\"metadata\": {\"name\": \"pgjolt-share-db.main\", \"namespace\": \"pgjolt\", "
+		"\"resourceVersion\": \"1\", \"ownerReferences\": [{\"kind\": \"ConfigMap\", \"name\": \"pgjolt-stop\"}]}, "
+		"\"data\": {\"claims\": \"{}\"}}";
+	struct outcome o;
+
+	snprintf(api.map, sizeof(api.map), "%s", map);
+	o = take("db/pg-0", 500000, 1000);
+	cr_expect_lt(o.r, 0);
+	cr_expect_null(o.claim);
+	cr_expect(strstr(o.words, "by hand") && strstr(o.words, "ownerReferences"), "%s", o.words);
+	cr_expect_str_eq(api.map, map);
+	cr_expect_eq(api.puts + api.posts + api.deletions, 0);
+	*api.map = 0;
+	LOOP_UNTIL(!shares_are_held(shares));
+}
+
 Test(share_claims, are_not_given_where_the_api_server_does_not_answer)
 {
 	struct outcome o;
@@ -192,10 +211,10 @@ Test(share_claims, of_an_agent_before_last_as_long_as_what_it_left)
 {
 	struct outcome o;
 
-	snprintf(api.lease, sizeof(api.lease), "%s",
-		"{\"metadata\": {\"name\": \"pgjolt-share-db.main\", \"namespace\": \"pgjolt\", \"annotations\": {"
-		"\"pgjolt.io/claims\": \"{\\\"db/pg-0\\\": {\\\"node\\\": \\\"one\\\", "
-		"\\\"until\\\": \\\"2100-01-01T00:00:00Z\\\"}}\"}}}");
+	snprintf(api.map, sizeof(api.map), "%s",
+		"{\"metadata\": {\"name\": \"pgjolt-share-db.main\", \"namespace\": \"pgjolt\"}, "
+		"\"data\": {\"claims\": \"{\\\"db/pg-0\\\": {\\\"node\\\": \\\"one\\\", "
+		"\\\"until\\\": \\\"2100-01-01T00:00:00Z\\\"}}\"}}");
 	busy = 60000;
 	o = take("db/pg-1", 500000, 1000);
 	cr_expect_eq(o.r, -EBUSY, "%s", o.words);
@@ -203,5 +222,5 @@ Test(share_claims, of_an_agent_before_last_as_long_as_what_it_left)
 	shares_settle(shares, o.claim);
 	busy = 0;
 	shares_look(shares);
-	LOOP_UNTIL(!shares_are_held(shares) && !*api.lease);
+	LOOP_UNTIL(!shares_are_held(shares) && !*api.map);
 }
