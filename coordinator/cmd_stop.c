@@ -57,7 +57,7 @@ static int set_lock(const struct options *o, struct err **err)
 	if (o->lock)
 		printf("Locked (ConfigMap %s/%s): agents revert what they hold and take no fault until "
 		       "`pgjolt stop --unlock`.\n",
-			s->agents_namespace, KILL_SWITCH_NAME);
+			s->agents_namespace, STOP_SWITCH_NAME);
 	else
 		puts(was ? "Unlocked: agents take faults again." : "It was not locked.");
 	return 0;

@@ -6,9 +6,9 @@
 #include "core/units.h"
 #include "instance/instance.h"
 #include "kube/kube.h"
+#include "kube/stop_switch.h"
 #include "kubeapi/namespaces.h"
 #include "kubeapi/pods.h"
-#include "kubeapi/stop_switch.h"
 
 /* A watch, and what is to be told of the API server's coming and going. */
 struct view {

@@ -6,13 +6,6 @@
 #include <string.h>
 #include <time.h>
 
-static bool is_locked(const cJSON *map)
-{
-	const char *stop = kube_text(map, "data.stop");
-
-	return stop && strcmp(stop, "true") == 0;
-}
-
 static int read_map(struct kube *k, const char *path, cJSON **ret, struct err **err)
 {
 	_cleanup_err_ struct err *cause = NULL;
@@ -46,7 +39,7 @@ static cJSON *map_of(const char *namespace, bool locked, const char *reason)
 	json_add_string(map, "apiVersion", "v1");
 	json_add_string(map, "kind", "ConfigMap");
 	json_add_item(map, "metadata", metadata);
-	json_add_string(metadata, "name", KILL_SWITCH_NAME);
+	json_add_string(metadata, "name", STOP_SWITCH_NAME);
 	json_add_string(metadata, "namespace", namespace);
 	json_add_item(map, "data", data);
 	json_add_string(data, "stop", locked ? "true" : "false");
@@ -62,32 +55,17 @@ int kill_switch_set(struct kube *k, const char *namespace, bool locked, const ch
 {
 	_cleanup_free_ char *all = kube_path("/api/v1/namespaces/%s/configmaps", namespace);
 	_cleanup_free_ char *one = kube_path("/api/v1/namespaces/%s/configmaps/%s", namespace,
-		KILL_SWITCH_NAME);
+		STOP_SWITCH_NAME);
 	_cleanup_json_ cJSON *before = NULL, *map = map_of(namespace, locked, reason);
 	int r = read_map(k, one, &before, err);
 
 	if (r < 0)
 		return r;
 	if (ret_was)
-		*ret_was = is_locked(before);
+		*ret_was = stop_switch_is_on(before);
 	if (before)
 		r = kube_send(k, "PATCH", one, map, NULL, err);
 	else if (locked)
 		r = kube_send(k, "POST", all, map, NULL, err);
 	return r < 0 ? err_wrap(err, r, "kill switch") : 0;
-}
-
-int kill_switch_get(struct kube *k, const char *namespace, char **ret_reason, struct err **err)
-{
-	_cleanup_free_ char *one = kube_path("/api/v1/namespaces/%s/configmaps/%s", namespace,
-		KILL_SWITCH_NAME);
-	_cleanup_json_ cJSON *map = NULL;
-	const char *reason;
-	int r = read_map(k, one, &map, err);
-
-	if (r < 0)
-		return r;
-	reason = kube_text(map, "data.reason");
-	*ret_reason = is_locked(map) ? strdup(reason && *reason ? reason : "no reason given") : NULL;
-	return 0;
 }

@@ -3,12 +3,9 @@
 
 #include <stdbool.h>
 #include "kube/kube.h"
-
-#define KILL_SWITCH_NAME "pgjolt-stop"
+#include "kube/stop_switch.h"
 
 /* Locked: agents revert what they hold and take nothing, until it is unlocked. reason may be NULL when
  * unlocking. *ret_was (may be NULL): how it was. */
 int kill_switch_set(struct kube *k, const char *namespace, bool locked, const char *reason,
 	bool *ret_was, struct err **err);
-/* *ret_reason NULL: not locked. Caller frees. */
-int kill_switch_get(struct kube *k, const char *namespace, char **ret_reason, struct err **err);

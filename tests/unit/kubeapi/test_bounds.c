@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include "kubeapi/namespaces.h"
-#include "kubeapi/stop_switch.h"
+#include "kube/stop_switch.h"
 
 static cJSON *parse(const char *text)
 {
@@ -102,5 +102,9 @@ Test(stop_switch, reason)
 
 	cr_expect_str_eq(words, "the kill switch (ConfigMap s/n) is on: a b");
 	cr_expect_str_eq(none, "the kill switch (ConfigMap s/n) is on");
+	cr_expect(stop_switch_is_reason(words, "s", "n") && stop_switch_is_reason(none, "s", "n"));
+	cr_expect_not(stop_switch_is_reason(words, "s", "m"));
+	cr_expect_not(stop_switch_is_reason("the kill switch has not been read yet", "s", "n"));
+	cr_expect_not(stop_switch_is_reason(NULL, "s", "n"));
 	cr_expect_str_eq(path, "/api/v1/namespaces/s/configmaps?fieldSelector=metadata.name%3Dn");
 }

@@ -1,10 +1,12 @@
-#include "kubeapi/stop_switch.h"
+#include "kube/stop_switch.h"
 
 #include <string.h>
 #include <strings.h>
 #include "kube/kube.h"
 
 #define REASON_MAX 200
+
+#define WORDS "the kill switch (ConfigMap %s/%s) is on"
 
 static const char *const off[] = {"", "false", "no", "off", "0"};
 
@@ -29,7 +31,7 @@ char *stop_switch_words(const cJSON *config_map)
 	const char *reason = kube_text(config_map, "data.reason");
 	char *words;
 
-	if (asprintf(&words, "the kill switch (ConfigMap %s/%s) is on%s%.*s", kube_namespace(config_map),
+	if (asprintf(&words, WORDS "%s%.*s", kube_namespace(config_map),
 		    kube_name(config_map), reason && *reason ? ": " : "", REASON_MAX,
 		    reason ? reason : "") < 0)
 		abort();
@@ -37,4 +39,13 @@ char *stop_switch_words(const cJSON *config_map)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			*p = ' ';
 	return words;
+}
+
+bool stop_switch_is_reason(const char *reason, const char *namespace, const char *name)
+{
+	_cleanup_free_ char *words = NULL;
+
+	if (asprintf(&words, WORDS, namespace, name) < 0)
+		abort();
+	return reason && strncmp(reason, words, strlen(words)) == 0;
 }
