@@ -12,8 +12,7 @@ struct api_server;
 struct kubernetes;
 struct event_log;
 
-#define KUBERNETES_NAMESPACE   "pgjolt"
-#define KUBERNETES_STOP_SWITCH "pgjolt/pgjolt-stop"
+#define KUBERNETES_NAMESPACE "pgjolt"	/* the agents', where nothing says another */
 
 /* What is asked of the Kubernetes API. */
 struct kubernetes_config {
@@ -23,8 +22,9 @@ struct kubernetes_config {
 	uint64_t authorize_cache_ms;
 	char *token_audience;	/* of callers' tokens; NULL: the API server's own */
 	char *kubeconfig;	/* NULL: as the service account of the pod */
-	char *namespace;	/* the agents'; NULL: the service account's */
-	char *stop_config_map;	/* "NAMESPACE/NAME"; NULL: no kill switch */
+	char *namespace;	/* the agents'; NULL: the service account's, or with a kubeconfig "pgjolt" */
+	bool without_stop;	/* no kill switch */
+	char *stop_config_map;	/* "NAMESPACE/NAME"; NULL: pgjolt-stop in the agents' namespace */
 };
 
 struct agent_config {

@@ -8,6 +8,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/units.h"
+#include "kube/stop_switch.h"
 
 #define SOCKET_PATH  "/run/pgjolt/agent.sock"
 #define JOURNAL_PATH "/var/lib/pgjolt/journal"
@@ -66,11 +67,12 @@ static const struct option_info {
 	{"require-label", "YES|NO", "only namespaces with pgjolt.io/enabled=true (with --authorize "
 	 "kubernetes yes, else no)", OPT_REQUIRE_LABEL, SERVE},
 	{"stop-configmap", "NAMESPACE/NAME", "the kill switch; none: without (with Kubernetes "
-	 KUBERNETES_STOP_SWITCH ")", OPT_STOP_CONFIG_MAP, SERVE},
+	 STOP_SWITCH_NAME " in the agents' namespace)", OPT_STOP_CONFIG_MAP, SERVE},
 	{"kubernetes", NULL, "ask the API server for pods' labels and owners, and the kill switch",
 	 OPT_KUBERNETES, SERVE},
 	{"kubeconfig", "FILE", "how to reach it (the pod's service account)", OPT_KUBECONFIG, SERVE},
-	{"namespace", "NAME", "the agents' namespace (the service account's)", OPT_NAMESPACE, SERVE},
+	{"namespace", "NAME", "the agents' namespace (the service account's; with --kubeconfig "
+	 KUBERNETES_NAMESPACE ")", OPT_NAMESPACE, SERVE},
 	{"owner-pid", "PID", "revert all and leave when this process ends", OPT_OWNER_PID, SERVE},
 	{"ready-fd", "FD", "write \"ready\" there once the agent listens", OPT_READY_FD, SERVE},
 	{"halt-at", "POINT", "for crash tests: stop (SIGSTOP) at FAULT:POINT or *:POINT", OPT_HALT_AT,
@@ -264,8 +266,8 @@ static int set_stop_config_map(struct options *o, const char *value, struct err 
 	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789-.";
 	const char *slash = strchr(value, '/');
 
-	o->has_stop_config_map = true;
-	if (strcmp(value, "none") == 0)
+	o->config.kubernetes.without_stop = strcmp(value, "none") == 0;
+	if (o->config.kubernetes.without_stop)
 		return 0;
 	if (!slash || slash == value || !slash[1] ||
 	    value + strspn(value, letters) != slash || slash[1 + strspn(slash + 1, letters)])
@@ -414,7 +416,7 @@ static int parse_long(int argc, char **argv, struct options *o, struct err **err
 }
 
 /* What is on with Kubernetes unless it was switched off. */
-static int complete_kubernetes(struct options *o, struct err **err)
+static void complete_kubernetes(struct options *o)
 {
 	struct kubernetes_config *k = &o->config.kubernetes;
 
@@ -422,9 +424,6 @@ static int complete_kubernetes(struct options *o, struct err **err)
 		k->authorize_cache_ms = AUTHORIZE_CACHE_MS;
 	if (!o->has_require_label)
 		k->require_label = k->authorize;
-	if (k->enabled && !o->has_stop_config_map)
-		return set_text(&k->stop_config_map, KUBERNETES_STOP_SWITCH, err);
-	return 0;
 }
 
 static int check_together(const struct agent_config *c, struct err **err)
@@ -476,6 +475,6 @@ int options_parse(int argc, char **argv, struct options *ret, struct err **err)
 	r = parse_long(argc - 1, argv + 1, ret, err);
 	if (r < 0 || ret->help)
 		return r;
-	r = complete_kubernetes(ret, err);
-	return r < 0 ? r : check_together(&ret->config, err);
+	complete_kubernetes(ret);
+	return check_together(&ret->config, err);
 }

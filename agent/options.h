@@ -12,7 +12,7 @@ struct options {
 	bool has_verb;
 	bool json;
 	bool discard_bad;
-	bool has_require_label, has_stop_config_map;	/* given, so no default */
+	bool has_require_label;	/* given, so no default */
 	struct agent_config config;
 };
 

@@ -237,7 +237,7 @@ static int check_there(const struct options *o, const struct session *s,
 static int make(const struct options *o, struct secret secrets[2], struct err **err)
 {
 	_cleanup_(session_closep) struct session *s = NULL;
-	const char *namespace = o->session.agents_namespace;
+	_cleanup_free_ char *namespace = session_agents_namespace(&o->session, NULL);
 	struct certificates new = {0};
 	int r = o->apply || o->renew ? session_open_api(&o->session, &s, err) : 0;
 
@@ -259,9 +259,7 @@ static int make(const struct options *o, struct secret secrets[2], struct err **
 	} else if (r >= 0) {
 		put_certificates(secrets, &new);
 		for (size_t i = 0; i < 2; i++)
-			secret_print(&secrets[i], s ? s->agents_namespace :
-						  namespace ? namespace :
-							      AGENTS_NAMESPACE_DEFAULT);
+			secret_print(&secrets[i], s ? s->agents_namespace : namespace);
 	}
 	certificates_done(&new);
 	return r;
@@ -302,7 +300,7 @@ static const struct cli_option options[] = {
 	{"context", CLI_TEXT, SESSION_OPTION(struct options, context), "NAME", "of the kubeconfig",
 		NULL},
 	{"agents-namespace", CLI_TEXT, SESSION_OPTION(struct options, agents_namespace), "NAMESPACE",
-		"where the Secrets belong (default pgjolt)", NULL},
+		"where the Secrets belong (default: in a pod its own, else pgjolt)", NULL},
 };
 
 const struct cli_verb verb_certs = {

@@ -17,7 +17,7 @@ struct session_options {
 	char *tls_ca, *tls_cert, *tls_key, *tls_server_name;
 	char *token_file;		/* for the agents; NULL: session_token_path() */
 	char *kubeconfig, *context;	/* NULL: as kubectl looks */
-	char *agents_namespace;		/* NULL: "pgjolt", or $PGJOLT_AGENTS_NAMESPACE */
+	char *agents_namespace;		/* NULL: session_agents_namespace() */
 	bool json;
 };
 void session_options_done(struct session_options *o);
@@ -41,7 +41,7 @@ void session_options_done(struct session_options *o);
 		"@files"},                                                                          \
 	{"context", CLI_TEXT, SESSION_OPTION(s, context), "NAME", "of the kubeconfig", NULL},       \
 	{"agents-namespace", CLI_TEXT, SESSION_OPTION(s, agents_namespace), "NAMESPACE",            \
-		"where the agents' pods are (default pgjolt)", NULL},                               \
+		"where the agents' pods are (default: in a pod its own, else pgjolt)", NULL},                               \
 	{"json", CLI_FLAG, SESSION_OPTION(s, json), NULL, "print one JSON document", NULL}
 
 /* An agent that should be there and could not be asked. */
@@ -89,6 +89,10 @@ static inline void session_closep(struct session **s)
 	if (*s)
 		session_close(*s);
 }
+
+/* The option's, $PGJOLT_AGENTS_NAMESPACE, that of the pod that we are in, whose account config is, else "pgjolt": a
+ * kubeconfig's is kubectl's own. config NULL: none was read yet. Caller frees. */
+char *session_agents_namespace(const struct session_options *o, const struct kube_config *config);
 
 /* Is it about this host: no agent named, no Kubernetes meant? */
 bool session_is_local(const struct session_options *o);

@@ -11,6 +11,12 @@
 #define TLS_FOLDER "/etc/pgjolt/tls/"
 #define TOKEN_FILE "/var/run/secrets/pgjolt.io/token"
 
+/* As the pod's service account. */
+static bool is_in_cluster(const struct kube_config *config)
+{
+	return config && strcmp(config->source, "in-cluster") == 0;
+}
+
 bool session_wants_kube(const struct session_options *o)
 {
 	_cleanup_(kube_config_freep) struct kube_config *c = NULL;
@@ -20,17 +26,32 @@ bool session_wants_kube(const struct session_options *o)
 	return kube_config_in_cluster(&c, NULL) >= 0;
 }
 
+char *session_agents_namespace(const struct session_options *o, const struct kube_config *config)
+{
+	_cleanup_(kube_config_freep) struct kube_config *own = NULL;
+	const char *namespace = getenv("PGJOLT_AGENTS_NAMESPACE");
+	char *copy;
+
+	if (!config && kube_config_in_cluster(&own, NULL) >= 0)
+		config = own;
+	if (o->agents_namespace)
+		namespace = o->agents_namespace;
+	else if (!(namespace && *namespace))
+		namespace = is_in_cluster(config) ? config->default_namespace : AGENTS_NAMESPACE_DEFAULT;
+	copy = strdup(namespace);
+	if (!copy)
+		abort();
+	return copy;
+}
+
 int session_open_kube(struct session *s, const struct session_options *o, struct err **err)
 {
-	const char *namespace = getenv("PGJOLT_AGENTS_NAMESPACE");
 	struct kube_config *config = NULL;
 	int r = kube_config_find(o->kubeconfig, o->context, &config, err);
 
 	if (r < 0)
 		return r;
-	if (o->agents_namespace)
-		namespace = o->agents_namespace;
-	s->agents_namespace = strdup(namespace && *namespace ? namespace : AGENTS_NAMESPACE_DEFAULT);
+	s->agents_namespace = session_agents_namespace(o, config);
 	return kube_new(s->http, config, &s->kube, err);
 }
 
@@ -104,7 +125,7 @@ const char *session_token_path(const struct session_options *o, const struct kub
 		return o->token_file;
 	if (path && *path)
 		return path;
-	return !config || strcmp(config->source, "in-cluster") == 0 ? file_there(TOKEN_FILE) : NULL;
+	return !config || is_in_cluster(config) ? file_there(TOKEN_FILE) : NULL;
 }
 
 int session_identify(const struct session *s, const struct session_options *o, struct agent_address *a,

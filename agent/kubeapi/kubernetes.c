@@ -100,8 +100,9 @@ static int view_start(struct view *v, struct kubernetes *k, const char *what, co
 
 static int stop_start(struct kubernetes *k, const char *config_map, struct err **err)
 {
-	_cleanup_free_ char *namespace = strndup(config_map, strcspn(config_map, "/"));
-	_cleanup_free_ char *path = stop_switch_path(namespace, strchr(config_map, '/') + 1);
+	_cleanup_free_ char *namespace = config_map ? strndup(config_map, strcspn(config_map, "/")) : NULL;
+	_cleanup_free_ char *path = stop_switch_path(namespace ? namespace : k->namespace,
+		config_map ? strchr(config_map, '/') + 1 : STOP_SWITCH_NAME);
 
 	/* What may be on is on. */
 	experiments_lock(k->agent->experiments, "the kill switch has not been read yet");
@@ -158,10 +159,12 @@ static int start(struct kubernetes *k, struct err **err)
 		return r;
 	k->namespace = strdup(c->namespace ? c->namespace :
 			      c->kubeconfig ? KUBERNETES_NAMESPACE : config->default_namespace);
+	if (!k->namespace)
+		return err_set(err, ENOMEM, "no memory");
 	r = http_client_new(k->agent->event, &k->http, err);
 	if (r >= 0)
 		r = kube_new(k->http, steal_ptr(config), &k->kube, err);
-	if (r >= 0 && c->stop_config_map)
+	if (r >= 0 && !c->without_stop)
 		r = stop_start(k, c->stop_config_map, err);
 	if (r >= 0 && c->require_label)
 		r = view_start(&k->namespaces, k, "the namespaces that opted in", NAMESPACES_PATH, err);

@@ -247,6 +247,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class KubeApi:
+    token = AGENT_TOKEN
+
     def __init__(self, certificate, key):
         self.certificate, self.key = certificate, key
         self.lock = threading.RLock()

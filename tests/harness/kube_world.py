@@ -79,7 +79,10 @@ def free_port():
         return s.getsockname()[1]
 
 
-def agent_options(api, folder, port, node):
+def tls_options(folder, port, node):
     return ("--node-name", node, "--listen", f"127.0.0.1:{port}", "--tls-cert", f"{folder}/pair.pem", "--tls-key",
-            f"{folder}/pair.key", "--tls-ca", f"{folder}/ca.pem", "--kubeconfig",
-            api.kubeconfig(f"{folder}/config", f"{folder}/ca.pem"))
+            f"{folder}/pair.key", "--tls-ca", f"{folder}/ca.pem")
+
+
+def agent_options(api, folder, port, node):
+    return (*tls_options(folder, port, node), "--kubeconfig", api.kubeconfig(f"{folder}/config", f"{folder}/ca.pem"))
