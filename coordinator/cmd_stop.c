@@ -11,6 +11,7 @@ struct options {
 	struct session_options session;
 	bool all, unlock;
 	char *lock;		/* reason */
+	char *locked_in;	/* namespace of the lock that was written */
 };
 
 /* The agents know it or do not: all are asked, as only one does. */
@@ -44,7 +45,7 @@ static int stop_one(struct session *s, const char *id, size_t *ret_left, struct 
 }
 
 /* The switch first: agents that we do not reach heed it as well. */
-static int set_lock(const struct options *o, struct err **err)
+static int set_lock(struct options *o, struct err **err)
 {
 	_cleanup_(session_closep) struct session *s = NULL;
 	bool was = false;
@@ -52,12 +53,15 @@ static int set_lock(const struct options *o, struct err **err)
 
 	if (r >= 0)
 		r = kill_switch_set(s->kube, s->agents_namespace, o->lock != NULL, o->lock, &was, err);
-	if (r < 0 || o->session.json)
+	if (r < 0)
 		return r;
+	o->locked_in = strdup(s->agents_namespace);
+	if (!o->locked_in)
+		abort();
+	if (o->session.json)
+		return 0;
 	if (o->lock)
-		printf("Locked (ConfigMap %s/%s): agents revert what they hold and take no fault until "
-		       "`pgjolt stop --unlock`.\n",
-			s->agents_namespace, STOP_SWITCH_NAME);
+		printf("The lock is written (ConfigMap %s/%s).\n", s->agents_namespace, STOP_SWITCH_NAME);
 	else
 		puts(was ? "Unlocked: agents take faults again." : "It was not locked.");
 	return 0;
@@ -88,6 +92,18 @@ static int stop_these(struct session *s, char **ids, size_t *ret_left, struct er
 	return first;
 }
 
+static void report_lock(const struct options *o, const struct stop_result *result)
+{
+	if (result->locked && !o->session.json)
+		printf("Locked: %zu agent%s no fault until `pgjolt stop --unlock`.\n", result->locked,
+			result->locked == 1 ? " takes" : "s take");
+	if (result->unheeding)
+		fprintf(stderr,
+			"pgjolt: %zu agent%s not known to heed the lock. Those of the overlay `minimal` never "
+			"watch it:\nthey take faults until they are gone\n",
+			result->unheeding, result->unheeding == 1 ? " is" : "s are");
+}
+
 static int report(const struct options *o, const struct stop_result *result, const cJSON *agents)
 {
 	if (o->session.json) {
@@ -96,6 +112,8 @@ static int report(const struct options *o, const struct stop_result *result, con
 
 		json_add_uint(json, "left", result->left);
 		json_add_uint(json, "unknown", result->unknown);
+		if (o->lock)
+			json_add_uint(json, "unheeding", result->unheeding);
 		json_add_item(json, "agents", cJSON_Duplicate(agents, true));
 		text = json_print_pretty(json);
 		puts(text);
@@ -111,7 +129,9 @@ static int report(const struct options *o, const struct stop_result *result, con
 	if (result->unknown)
 		fprintf(stderr, "pgjolt: %zu agent%s that may hold faults could not be asked\n",
 			result->unknown, result->unknown == 1 ? "" : "s");
-	return result->left || result->unknown ? EXIT_STUCK : EXIT_PASSED;
+	if (o->lock)
+		report_lock(o, result);
+	return result->left || result->unknown || result->unheeding ? EXIT_STUCK : EXIT_PASSED;
 }
 
 /* Which agents there are could not be learned, or of none of them what it holds. */
@@ -140,7 +160,9 @@ static int stop(const struct options *o, char **ids, int *ret_code, struct err *
 	}
 	if (o->all)
 		stop_all(s, o->session.json ? NULL : stdout, agents, &result);
-	else
+	if (o->lock)
+		stop_wait_locked(s, o->locked_in, o->session.json ? NULL : stdout, agents, &result);
+	if (!o->all)
 		r = stop_these(s, ids, &result.left, err);
 	*ret_code = r < 0 && !result.left ? cli_exit_code(*err) : report(o, &result, agents);
 	return r;
@@ -176,6 +198,7 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 		r = err_set(&err, -EINVAL, "--lock goes with --all");
 	if (r >= 0 && (o.unlock ? o.all || ids || o.lock : !o.all == !ids))
 		r = err_set(&err, -EINVAL, "give the ids of experiments, or --all, or --unlock");
+	o.session.in_kube = o.lock && !o.session.agents;
 	if (r < 0) {
 		code = r == -ECANCELED ? EXIT_PASSED : cli_usage(verb, err);
 	} else if ((o.lock || o.unlock) && set_lock(&o, &err) < 0) {
@@ -191,6 +214,7 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 	}
 	session_options_done(&o.session);
 	free(o.lock);
+	free(o.locked_in);
 	return code;
 }
 

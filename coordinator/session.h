@@ -18,6 +18,7 @@ struct session_options {
 	char *token_file;		/* for the agents; NULL: session_token_path() */
 	char *kubeconfig, *context;	/* NULL: as kubectl looks */
 	char *agents_namespace;		/* NULL: session_agents_namespace() */
+	bool in_kube;			/* a verb's own word: Kubernetes is meant, though no option says so */
 	bool json;
 };
 void session_options_done(struct session_options *o);

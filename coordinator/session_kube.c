@@ -21,7 +21,7 @@ bool session_wants_kube(const struct session_options *o)
 {
 	_cleanup_(kube_config_freep) struct kube_config *c = NULL;
 
-	if (o->kubeconfig || o->context || o->agents_namespace)
+	if (o->kubeconfig || o->context || o->agents_namespace || o->in_kube)
 		return true;
 	return kube_config_in_cluster(&c, NULL) >= 0;
 }

@@ -90,6 +90,7 @@ class FakeAgent:
         self.instead, self.away, self.stays = {}, False, False
         self.armed = None       # the experiment: it ends when its lease is renewed
         self.more = {}          # of what it says of its node
+        self.more_after = None  # (so many times asked, what it says then)
         self.fails = {}         # words by path
         self.ends = "clean"     # the state that its experiment comes to
 
@@ -109,6 +110,8 @@ class FakeAgent:
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def node(self):
+        if self.more_after and self.was_asked("/v1/node") > self.more_after[0]:
+            self.more = self.more_after[1]
         return {"name": self.name, "boot_id": "b", "kernel": "6.18", "machine": "x86_64", "version": "1",
                 "clock_ns": time.monotonic_ns(), "accepting": True,
                 "capabilities": [{"fault": "proc-kill", "supported": True, "mechanism": "signal"}], **self.more}

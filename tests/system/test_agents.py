@@ -60,7 +60,7 @@ class World:
         """The options by which pgjolt finds agents in our Kubernetes."""
         return ["--kubeconfig", self.config, *self.tls()]
 
-    def put(self, node, address, port, name=None, conditions=None, **status):
+    def put(self, node, address, port, name=None, conditions=None, space="pgjolt", **status):
         if conditions is None:
             conditions = READY
         if address:
@@ -68,7 +68,7 @@ class World:
         spec = {"containers": [{"name": "agent", "ports": [{"name": "agent", "containerPort": port}]}]}
         if node:
             spec["nodeName"] = node
-        self.api.put("pods", name or f"agent-{node}", "pgjolt", labels=LABELS, spec=spec,
+        self.api.put("pods", name or f"agent-{node}", space, labels=LABELS, spec=spec,
                      status={"conditions": conditions, **status})
 
     def forget(self):

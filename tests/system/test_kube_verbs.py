@@ -3,10 +3,12 @@ run from beginning."""
 import copy
 import json
 import os
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import suite  # noqa: E402
+from harness.in_pod import in_pod  # noqa: E402
 from test_agents import NOT_READY, PGJOLT, World, pgjolt  # noqa: E402
 
 CLUSTER = "shop/pjkube"
@@ -54,20 +56,29 @@ def test_stop_by_ids(world):
         assert "warning: agent-n3 was not asked: " in err and "clean" in out, err
 
 
+SWITCH = ("pgjolt", "pgjolt-stop")
+
+
+def heeds(reason, switch=SWITCH):
+    """What an agent says of its node while it heeds the lock."""
+    return {"accepting": False, "reason": f"the kill switch (ConfigMap {switch[0]}/{switch[1]}) is on: {reason}"}
+
+
 def test_lock(world):
-    switch = ("pgjolt", "pgjolt-stop")
     with world.fakes(1) as agents:
         world.put("n0", agents[0].address, agents[0].port)
         assert pgjolt("stop", "--unlock", *world.cluster())[0] == "It was not locked.\n"
-        assert switch not in world.api.objects["configmaps"]
+        assert SWITCH not in world.api.objects["configmaps"]
         for reason in ("sale today", "and tomorrow"):
+            agents[0].more = heeds(reason)
             out, _ = pgjolt("stop", "--all", "--lock", reason, *world.cluster())
-            assert "Locked (ConfigMap pgjolt/pgjolt-stop): agents revert" in out and "`pgjolt stop --unlock`" in out, out
-            data = world.api.objects["configmaps"][switch]["data"]
+            assert "The lock is written (ConfigMap pgjolt/pgjolt-stop).\n" in out, out
+            assert "Locked: 1 agent takes no fault until `pgjolt stop --unlock`.\n" in out, out
+            data = world.api.objects["configmaps"][SWITCH]["data"]
             assert (data["stop"], data["reason"]) == ("true", reason) and data["by"] and data["at"].endswith("Z"), data
         assert agents[0].was_asked("/v1/revert") == 2
         assert pgjolt("stop", "--unlock", *world.cluster())[0] == "Unlocked: agents take faults again.\n"
-        data = world.api.objects["configmaps"][switch]["data"]
+        data = world.api.objects["configmaps"][SWITCH]["data"]
         assert data["stop"] == "false" and "reason" not in data, data
         assert agents[0].was_asked("/v1/revert") == 2, "nothing is stopped by unlocking"
         # Who may not lock is told, and may stop what there is without it.
@@ -81,6 +92,65 @@ def test_lock(world):
             world.api.refused.clear()
     # No agent is needed to unlock.
     pgjolt("stop", "--unlock", *world.cluster())
+
+
+def test_agents_that_do_not_heed_the_lock(world):
+    with world.fakes(4) as agents:
+        for agent in agents:
+            world.put(agent.name, agent.address, agent.port)
+            world.api.put("nodes", agent.name)
+        agents[0].more = heeds("x")
+        # One that hears of it later is waited for; one that never does, and one of another lock, are named.
+        agents[1].more_after = (3, heeds("x"))
+        agents[3].more = heeds("x", ("other", "pgjolt-stop"))
+        out, err = pgjolt("stop", "--all", "--lock", "x", *world.cluster(), code=5)
+        assert agents[1].was_asked("/v1/node") >= 3
+        assert "n2: does not heed the lock: it takes faults, so it does not watch ConfigMap pgjolt/pgjolt-stop\n" in out, out
+        assert "n3: it is not known whether it heeds the lock: it takes no faults now, since the kill switch (ConfigMap other/" in out, out
+        assert "Locked: 2 agents take no fault" in out and "2 agents are not known to heed the lock" in err, out + err
+        assert not [line for line in out.splitlines() if "heed" in line and line[:2] in ("n0", "n1")], out
+        said = json.loads(pgjolt("stop", "--all", "--lock", "x", "--json", *world.cluster(), code=5)[0])
+        assert (said["unheeding"], [a["locked"] for a in said["agents"]]) == (2, [True, True, False, False]), said
+        # Without the lock nobody is asked for it.
+        said = json.loads(pgjolt("stop", "--all", "--json", *world.cluster())[0])
+        assert "unheeding" not in said and "locked" not in said["agents"][0], said
+        # One that cannot be asked counts as such.
+        agents[2].fails["/v1/node"] = "out of memory"
+        agents[2].more = agents[3].more = heeds("x")
+        out, err = pgjolt("stop", "--all", "--lock", "x", *world.cluster(), code=5)
+        assert "n2 (pod agent-n2): not reached" in out and "Locked: 3 agents" in out, out + err
+    pgjolt("stop", "--unlock", *world.cluster())
+
+
+def test_in_a_pod_the_agents_are_in_its_namespace(world):
+    """Where the chart was installed in another namespace: agents, the lock, the lock of runs, and Secrets."""
+    def here(*words, code=0, space="drills", **environment):
+        r = subprocess.run(in_pod(world.folder, world.api, world.authority.path("ca.crt"), space) +
+                           ["env", *(f"{k}={v}" for k, v in environment.items()), PGJOLT, *words],
+                           capture_output=True, text=True, timeout=90, check=False)
+        assert r.returncode == code, f"{words}: {r.returncode}\n{r.stdout}{r.stderr}"
+        return r.stdout, r.stderr
+    with world.fakes(3) as agents:
+        stateful(world, agents, "drills")
+        assert here("targets", "--names", *world.tls())[0].split() == [f"shop/pjkube-{i}" for i in range(3)]
+        for agent in agents:
+            agent.more = heeds("x", ("drills", "pgjolt-stop"))
+        out, _ = here("stop", "--all", "--lock", "x", *world.tls())
+        assert "(ConfigMap drills/pgjolt-stop)" in out and "Locked: 3 agents" in out, out
+        assert world.api.objects["configmaps"][("drills", "pgjolt-stop")]["data"]["stop"] == "true"
+        here("stop", "--unlock", *world.tls())
+        world.api.calls.clear()
+        _, err = here("run", "kill-primary", "--cluster", CLUSTER, "--out", os.path.join(world.folder, "run"), *world.tls(), code=3)
+        assert "takes no faults now: the kill switch (ConfigMap drills/pgjolt-stop)" in err, err
+        leases = {path for method, path in world.api.calls if method != "GET" and "/leases" in path}
+        assert leases and all("/namespaces/drills/leases" in path for path in leases), world.api.calls
+        assert here("certs")[0].count("namespace: drills\n") == 2
+        # What is said counts for more; and a kubeconfig's cluster may be another than the pod's.
+        for words, environment in ((("--agents-namespace", "pgjolt"), {}), ((), {"PGJOLT_AGENTS_NAMESPACE": "pgjolt"}),
+                                   (("--kubeconfig", world.config), {})):
+            _, err = here("targets", *words, *world.tls(), code=3, **environment)
+            assert "no agent runs in namespace pgjolt" in err, err
+    forget(world)
 
 
 def test_nodes(world):
@@ -116,12 +186,12 @@ def test_nodes(world):
 
 # ---- a StatefulSet that nobody manages ----
 
-def stateful(world, agents):
-    """Three pods, the first of which is the primary; one agent a node."""
+def stateful(world, agents, space="pgjolt"):
+    """Three pods, the first of which is the primary; one agent a node, in that namespace."""
     world.api.put("statefulsets", "pjkube", "shop", spec={"selector": {"matchLabels": LABELS}})
     for i, agent in enumerate(agents):
         pod = f"pjkube-{i}"
-        world.put(agent.name, agent.address, agent.port)
+        world.put(agent.name, agent.address, agent.port, space=space)
         world.api.put("pods", pod, "shop", labels=LABELS, metadata=copy.deepcopy(STATEFUL), spec={"nodeName": agent.name},
                       status={"phase": "Running", "podIP": f"10.9.0.{i}", "conditions": [{"type": "Ready", "status": "True"}]})
         agent.instances = [{"name": f"shop/{pod}", "cluster": CLUSTER, "member": pod, "node": agent.name, "pid": 1, "port": 5432,
