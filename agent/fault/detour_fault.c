@@ -47,6 +47,7 @@ int detour_fault_arm(struct detour_fault *s, struct fault *f, const struct detou
 		r = detour_record(f, &s->target, s->detour, &ret->record, err);
 	if (r < 0)
 		return r;
+	net_target_close(&s->target);
 	f->mechanism = detour_mechanism(hook);
 	f->lifetime = net_hook_lifetime(hook);
 	return 0;
@@ -69,6 +70,13 @@ int detour_fault_fire(struct fault *f, struct err **err)
 	detour_fire(s->detour, f->deadline_boot_ns);
 	node_point(f->node, name, "fired");
 	return 0;
+}
+
+bool detour_fault_target_is_gone(const struct fault *f)
+{
+	const struct detour_fault *s = f->state;
+
+	return net_space_is_gone(&s->target.space, f->instance);
 }
 
 void detour_fault_release(struct fault *f)

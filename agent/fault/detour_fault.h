@@ -31,7 +31,10 @@ int detour_fault_arm(struct detour_fault *s, struct fault *f, const struct detou
 int detour_fault_place(struct fault *f, struct undo *u, struct err **err);
 int detour_fault_fire(struct fault *f, struct err **err);
 void detour_fault_release(struct fault *f);
+/* A TAP's descriptor keeps the namespace that it was opened in (drivers/net/tun.c: its socket counts as a
+ * user), and with it a deleted pod's interfaces, until release(). So this must not be left out. */
+bool detour_fault_target_is_gone(const struct fault *f);
 #define DETOUR_FAULT_OPERATIONS                                                                 \
 	.probe = detour_probe, .place = detour_fault_place, .fire = detour_fault_fire,          \
 	.release = detour_fault_release, .revert = net_filters_revert,                          \
-	.verify_clean = detour_verify_clean
+	.verify_clean = detour_verify_clean, .target_is_gone = detour_fault_target_is_gone

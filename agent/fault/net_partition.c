@@ -178,7 +178,7 @@ static int write_record(const struct partition *p, const struct fault *f, cJSON 
 	_cleanup_json_ cJSON *record = json_object();
 	cJSON *list = json_array();
 
-	json_add_uint(record, "netns", p->target.netns);
+	json_add_uint(record, "netns", p->target.space.inode);
 	json_add_uint(record, "pid", (uint64_t)f->instance->pid);
 	json_add_uint(record, "start_ticks", f->instance->start_ticks);
 	json_add_item(record, "programs", list);
@@ -242,9 +242,7 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 		r = write_record(p, f, &ret->record, err);
 	if (r < 0)
 		return r;
-	/* A namespace that is held open would outlive its pod. */
-	closep(&p->target.netns_fd);
-	p->target.netns_fd = -1;
+	net_target_close(&p->target);
 	f->mechanism = mechanisms[hook];
 	f->lifetime = net_hook_lifetime(hook);
 	f->state = steal_ptr(p);
@@ -330,6 +328,13 @@ static void release(struct fault *f)
 	partition_free(p);
 	f->state = NULL;
 	node_point(f->node, FAULT, "released");
+}
+
+static bool target_is_gone(const struct fault *f)
+{
+	const struct partition *p = f->state;
+
+	return net_space_is_gone(&p->target.space, f->instance);
 }
 
 struct program_record {
@@ -435,4 +440,5 @@ const struct fault_driver driver_net_partition = {
 	.release = release,
 	.revert = net_filters_revert,
 	.verify_clean = verify_clean,
+	.target_is_gone = target_is_gone,
 };

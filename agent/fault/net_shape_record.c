@@ -19,7 +19,7 @@ static cJSON *record_of(const struct fault *f, const struct net_target *target,
 {
 	cJSON *record = json_object(), *taps = json_array(), *programs = json_array();
 
-	json_add_uint(record, "netns", target->netns);
+	json_add_uint(record, "netns", target->space.inode);
 	json_add_int(record, "pid", f->instance->pid);
 	json_add_uint(record, "start_ticks", f->instance->start_ticks);
 	for (unsigned i = 0; i < d->n_lanes; i++)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "bpf/net_match.h"
 #include "core/cleanup.h"
+#include "kernel/cgroup.h"
 #include "kernel/netns.h"
 #include "kernel/proc.h"
 
@@ -13,6 +14,12 @@ void net_target_done(struct net_target *t)
 	closep(&t->netns_fd);
 	free(t->links);
 	*t = (struct net_target){.netns_fd = -1};
+}
+
+void net_target_close(struct net_target *t)
+{
+	closep(&t->netns_fd);
+	t->netns_fd = -1;
 }
 
 /* The agent's own namespace, or that of the machine's init where the agent can see it. */
@@ -74,10 +81,11 @@ int net_target_open(const struct instance_info *i, struct net_target *ret, struc
 	_cleanup_(net_target_done) struct net_target t = {.netns_fd = -1};
 	int r;
 
-	r = net_target_netns(i, &t.netns_fd, &t.netns, err);
-	if (r < 0)
-		return r;
-	r = link_list(t.netns_fd, &t.links, &t.n_links, err);
+	r = net_target_netns(i, &t.netns_fd, &t.space.inode, err);
+	if (r == 0)
+		r = net_space_of(t.netns_fd, &t.space, err);
+	if (r == 0)
+		r = link_list(t.netns_fd, &t.links, &t.n_links, err);
 	if (r < 0)
 		return r;
 	t.n_links = filter_links(t.links, t.n_links);
@@ -86,6 +94,48 @@ int net_target_open(const struct instance_info *i, struct net_target *ret, struc
 	*ret = t;
 	t = (struct net_target){.netns_fd = -1};
 	return 0;
+}
+
+int net_space_of(int netns_fd, struct net_space *ret, struct err **err)
+{
+	struct net_space s = {0};
+	int r = netns_inode(netns_fd, &s.inode, err);
+
+	if (r == 0)
+		r = netns_cookie(netns_fd, &s.cookie, err);
+	if (r == 0)
+		*ret = s;
+	return r;
+}
+
+/* An inode's number may have been given to another namespace meanwhile. */
+static bool is_it(const struct net_space *s, int netns_fd)
+{
+	struct net_space found = {0};
+
+	return net_space_of(netns_fd, &found, NULL) == 0 && found.inode == s->inode &&
+	       found.cookie == s->cookie;
+}
+
+bool net_space_is_gone(const struct net_space *s, const struct instance_info *i)
+{
+	_cleanup_free_ struct proc_id *ids = NULL;
+	_cleanup_close_ int found_fd = -1;
+	size_t n = 0;
+
+	/* Where the manager starts PostgreSQL again, the first will do. */
+	if (cgroup_processes(i->cgroup, &ids, &n, NULL) < 0)
+		n = 0;
+	for (size_t k = 0; k < n; k++) {
+		_cleanup_close_ int fd = -1;
+
+		if (netns_open(ids[k].pid, &fd, NULL) == 0 && is_it(s, fd))
+			return false;
+	}
+	/* What could not be looked at is not taken to be gone. */
+	if (netns_find(i->pid, s->inode, &found_fd, NULL) < 0)
+		return false;
+	return found_fd < 0 || !is_it(s, found_fd);
 }
 
 /* Positions only have to grow among programs that live at once, so they begin anew when none does.

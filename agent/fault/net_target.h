@@ -2,15 +2,27 @@
  * them. Shared by net-partition and net-shape. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "core/err.h"
 #include "core/wire.h"
 #include "kernel/link.h"
 
+/* A namespace by name: a descriptor would keep that of a deleted pod. */
+struct net_space {
+	uint64_t inode;
+	uint64_t cookie;	 /* 0 where the kernel has none (kernel/netns.h) */
+};
+
+int net_space_of(int netns_fd, struct net_space *ret, struct err **err);
+/* For a driver's target_is_gone: nobody is in it any more, and it is mounted nowhere that we can see. A
+ * container that is started again in the same pod finds it again, and the fault in it. */
+bool net_space_is_gone(const struct net_space *s, const struct instance_info *i);
+
 struct net_target {
-	int netns_fd;
-	uint64_t netns;		 /* inode */
+	int netns_fd;		 /* until net_target_close() */
+	struct net_space space;
 	struct link_info *links; /* without loopback and without our own TAPs; at least one */
 	size_t n_links;
 };
@@ -19,6 +31,9 @@ void net_target_done(struct net_target *t);
 /* -ESTALE when the instance is gone, -EPERM for the node's own network, -EOPNOTSUPP where there is
  * no interface but loopback. */
 int net_target_open(const struct instance_info *i, struct net_target *ret, struct err **err);
+
+/* Once all is in place. */
+void net_target_close(struct net_target *t);
 
 /* The namespace alone. -ESTALE and -EPERM as above. */
 int net_target_netns(const struct instance_info *i, int *ret_fd, uint64_t *ret_inode,

@@ -167,6 +167,26 @@ class Target:
         run("mount", "-o", "loop", image, data)
         os.rmdir(os.path.join(data, "lost+found"))
 
+    def delete(self):
+        """As a pod that is removed by force: all its processes are killed, its network's name goes. Its
+        clients, its control group and its volume stay, for again()."""
+        self.process.kill()
+        self.process.wait(10)
+        self.process = None
+        run("ip", "netns", "delete", self.netns)
+
+    def again(self):
+        """What was deleted, anew, with the data that it had."""
+        data = os.path.join(self.folder, "data")
+        if PREPARED:
+            run("mount", "--bind", PREPARED, data)
+        elif self.disk:
+            run("mount", "-o", "loop", os.path.join(self.folder, "disk.img"), data)
+        run("ip", "netns", "add", self.netns)
+        run("ip", "-n", self.netns, "link", "set", "lo", "up")
+        self.link()
+        self.start()
+
     def groups(self):
         """Its folder in each hierarchy: the same name in all."""
         name = os.path.basename(self.cgroup)
