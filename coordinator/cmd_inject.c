@@ -118,6 +118,7 @@ static void print_json(const struct run *r)
 		json_add_double(o, "fire_us", (double)f->fire_duration_ns / 1000.0);
 		json_add_bool(o, "verified_clean", f->verified_clean);
 		json_add_uint(o, "hits", f->hits);
+		json_add_bool(o, "target_gone", f->target_gone);
 		json_add_item(o, "evidence", f->evidence ? cJSON_Duplicate(f->evidence, true) : NULL);
 		json_add_string(o, "error", f->error);
 		json_append(all, o);

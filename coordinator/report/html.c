@@ -44,19 +44,25 @@ static void put_header(FILE *f, const cJSON *report)
 		report_duration(report_number(report, "duration_ms"), text));
 }
 
+static void put_lines(FILE *f, const cJSON *lines, const char *class)
+{
+	const cJSON *line;
+
+	if (cJSON_GetArraySize(lines) <= 0)
+		return;
+	fprintf(f, "<ul class=\"%s\">", class);
+	cJSON_ArrayForEach(line, lines) {
+		fputs("<li>", f);
+		escape_markup(f, cJSON_IsString(line) ? line->valuestring : "");
+		fputs("</li>", f);
+	}
+	fputs("</ul>\n", f);
+}
+
 static void put_reasons(FILE *f, const cJSON *report)
 {
-	const cJSON *reason;
-
-	if (cJSON_GetArraySize(report_list(report, "reasons")) > 0) {
-		fputs("<ul class=\"reasons\">", f);
-		cJSON_ArrayForEach(reason, report_list(report, "reasons")) {
-			fputs("<li>", f);
-			escape_markup(f, cJSON_IsString(reason) ? reason->valuestring : "");
-			fputs("</li>", f);
-		}
-		fputs("</ul>\n", f);
-	}
+	put_lines(f, report_list(report, "reasons"), "reasons");
+	put_lines(f, report_list(report, "notes"), "muted");
 	if (*report_text(report, "summary")) {
 		fputs("<p>", f);
 		put(f, report, "summary");

@@ -161,6 +161,8 @@ static void put_fault(FILE *f, const cJSON *report, const cJSON *fault)
 	fputs("</span>", f);
 	put_json(f, "parameters", json_get(fault, "params"));
 	put_json(f, "evidence", json_get(fault, "evidence"));
+	if (report_true(fault, "target_gone"))
+		fputs("<div class=\"muted\">its instance ended, and it with it</div>", f);
 	if (*report_text(fault, "error")) {
 		fputs("<div class=\"bad\">", f);
 		escape_markup(f, report_text(fault, "error"));

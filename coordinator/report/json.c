@@ -81,6 +81,7 @@ static void add_head(cJSON *o, const struct run_record *r, const struct verdict 
 	json_add_ms(o, "duration_ms", r->ended_ns > r->started_ns ? r->ended_ns - r->started_ns : 0);
 	json_add_string(o, "verdict", run_verdict_to_string(v->verdict));
 	json_add_strv(o, "reasons", v->reasons);
+	json_add_strv(o, "notes", v->notes);
 }
 
 static void add_milestones(cJSON *o, const struct run_record *r, const struct verdict *v)
@@ -200,6 +201,7 @@ static cJSON *fault_json(const struct run_record *r, const struct fault_run *f)
 	json_add_bool(o, "verified_clean", f->verified_clean);
 	json_add_uint(o, "hits", f->hits);
 	json_add_bool(o, "may_miss", f->may_miss);
+	json_add_bool(o, "target_gone", f->target_gone);
 	json_add_string(o, "mechanism", f->mechanism);
 	json_add_string(o, "lifetime", f->lifetime);
 	json_add_item(o, "evidence", copy(f->evidence));

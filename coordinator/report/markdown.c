@@ -31,6 +31,11 @@ static void put_head(FILE *f, const cJSON *report)
 		escape_markdown(f, cJSON_IsString(reason) ? reason->valuestring : "");
 		fputc('\n', f);
 	}
+	cJSON_ArrayForEach(reason, report_list(report, "notes")) {
+		fputs("- Note: ", f);
+		escape_markdown(f, cJSON_IsString(reason) ? reason->valuestring : "");
+		fputc('\n', f);
+	}
 }
 
 static void put_figures(FILE *f, const cJSON *report)

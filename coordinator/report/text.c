@@ -89,6 +89,11 @@ static void put_verdict(const struct page *p)
 		put(p, cJSON_IsString(reason) ? reason->valuestring : "");
 		fputc('\n', p->f);
 	}
+	cJSON_ArrayForEach(reason, report_list(p->report, "notes")) {
+		fputs("  note: ", p->f);
+		put(p, cJSON_IsString(reason) ? reason->valuestring : "");
+		fputc('\n', p->f);
+	}
 }
 
 static void put_milestones(const struct page *p)
@@ -181,10 +186,11 @@ static void put_fault(const struct page *p, const cJSON *f)
 		fputs(": not fired", p->f);
 	} else {
 		report_duration(report_number(f, "reverted_ms") - fired, held);
-		fprintf(p->f, ": at %s, in %s, %s%s, %s hit%s, ", fired == t0 ? "T0" :
+		fprintf(p->f, ": at %s, in %s, %s%s%s, %s hit%s, ", fired == t0 ? "T0" :
 			report_duration(fired - t0, at),
 			report_duration(report_number(f, "fire_us") / 1000, took),
 			*held ? "for " : "with no end seen", held,
+			report_true(f, "target_gone") ? " until its instance ended" : "",
 			report_count(report_number(f, "hits"), hits),
 			report_number(f, "hits") == 1 ? "" : "s");
 		put_painted(p, clean ? PLAIN : BAD, clean ? "verified clean" : "NOT verified clean");

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/cleanup.h"
 #include "core/clock.h"
 #include "core/units.h"
 #include "run/run.h"
@@ -58,7 +59,21 @@ static void take_times(struct run_experiment *e, struct fault_run *f,
 	f->reverted_ns = map_once(e, &e->reverted, info->reverted_ns);
 }
 
-static void note_end(struct run *r, const struct run_experiment *e, const struct fault_run *f,
+/* What was fired has had its effect, and the drill judges that. What was not never will. */
+static void note_target_gone(struct run *r, const struct run_experiment *e, struct fault_run *f)
+{
+	_cleanup_free_ char *words = NULL;
+
+	f->target_gone = true;
+	words = fault_run_words(r->record, f);
+	if (f->fired_ns)
+		run_record_add_event(r->record, f->reverted_ns ? f->reverted_ns : now_ns(), EVENT_NOTE,
+			f->instance, "target-gone", 0, "%s", words);
+	else if (!e->let_go)
+		run_abort(r, "%s", words);
+}
+
+static void note_end(struct run *r, const struct run_experiment *e, struct fault_run *f,
 	enum end_reason reason)
 {
 	const char *instance = r->record->instances[f->instance].name;
@@ -70,6 +85,8 @@ static void note_end(struct run *r, const struct run_experiment *e, const struct
 			end_reason_to_string(reason),
 			e->state == EXPERIMENT_CLEAN ? "verified clean" : "NOT clean",
 			(unsigned long long)f->hits, f->hits == 1 ? "" : "s");
+	if (reason == END_TARGET_GONE)
+		note_target_gone(r, e, f);
 	if (e->let_go)
 		return;
 	/* A drill goes on to its next fault; what one injection was, was just ended. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/text.h"
+#include "core/units.h"
 #include "verdict/expectation.h"
 
 static const char *const probe_kind_words[] = {
@@ -173,6 +174,23 @@ struct run_event *run_record_add_event(struct run_record *r, uint64_t at_ns, enu
 	r->events = make_room(r->events, r->n_events, &r->events_capacity, sizeof(e));
 	r->events[r->n_events] = e;
 	return &r->events[r->n_events++];
+}
+
+char *fault_run_words(const struct run_record *r, const struct fault_run *f)
+{
+	const char *fault = f->fault ? f->fault : "a fault", *instance = "its instance";
+	char after[UNITS_TEXT_MAX];
+
+	if (!f->target_gone)
+		return NULL;
+	if (f->instance >= 0 && (size_t)f->instance < r->n_instances && r->instances[f->instance].name)
+		instance = r->instances[f->instance].name;
+	if (!f->fired_ns)
+		return text_format("%s could not be fired: %s ended while it was armed", fault, instance);
+	if (f->reverted_ns < f->fired_ns)
+		return text_format("%s ended, and %s on it with it", instance, fault);
+	return text_format("%s ended, and %s on it with it, %s after it was fired", instance, fault,
+		duration_human(f->reverted_ns - f->fired_ns, after));
 }
 
 int run_record_find_instance(const struct run_record *r, const char *name)

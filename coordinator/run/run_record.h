@@ -107,6 +107,7 @@ struct fault_run {
 	cJSON *evidence;
 	bool verified_clean;
 	bool may_miss;		/* the drill does not fail when it hit nothing */
+	bool target_gone;	/* its instance ended before its time, and it with it */
 	char *error;
 };
 
@@ -171,6 +172,9 @@ struct run_event *run_record_add_event(struct run_record *r, uint64_t at_ns, enu
 	__attribute__((format(printf, 7, 8)));
 /* Index, or -1. */
 int run_record_find_instance(const struct run_record *r, const char *name);
+
+/* For one that ended with its instance: what happened, and when. Else NULL. Caller frees. */
+char *fault_run_words(const struct run_record *r, const struct fault_run *f);
 
 /* Where its pod is now: the report tells where it began and where it was last. */
 void run_instance_is_on(struct run_instance *n, const char *node);

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+#include "core/cleanup.h"
 #include "core/text.h"
 #include "core/units.h"
 #include "verdict/judge.h"
@@ -38,6 +39,24 @@ static const char *word(const char *s, const char *otherwise)
 	return s ? s : otherwise;
 }
 
+/* Whether it was fired; and if its instance took it along, that is a note, no failure. */
+static void check_fired(const struct run_record *r, struct verdict *v, const struct fault_run *f,
+	const char *fault, const char *where)
+{
+	_cleanup_free_ char *words = fault_run_words(r, f);
+
+	if (f->fired_ns && words)
+		strv_push(&v->notes, steal_ptr(words));
+	/* Of a run that was aborted for it, it is said already. */
+	if (f->fired_ns || r->ended_as != VERDICT_PASSED)
+		return;
+	if (words)
+		verdict_reason(v, "%s", words);
+	else
+		verdict_reason(v, "%s on %s did not fire%s%s", fault, where, f->error ? ": " : "",
+			word(f->error, ""));
+}
+
 /* Returns whether something may be left behind. */
 static bool check_faults(const struct run_record *r, struct verdict *v)
 {
@@ -55,9 +74,7 @@ static bool check_faults(const struct run_record *r, struct verdict *v)
 			verdict_reason(v, "%s on %s was not verified clean after its revert%s%s",
 				fault, where, f->error ? ": " : "", word(f->error, ""));
 		}
-		if (!f->fired_ns && r->ended_as == VERDICT_PASSED)
-			verdict_reason(v, "%s on %s did not fire%s%s", fault, where,
-				f->error ? ": " : "", word(f->error, ""));
+		check_fired(r, v, f, fault, where);
 		if (f->fired_ns && f->hits == 0 && !f->may_miss && r->ended_as == VERDICT_PASSED)
 			verdict_reason(v, "%s on %s hit nothing while it was active", fault, where);
 	}
@@ -155,6 +172,7 @@ void verdict_free(struct verdict *v)
 	if (!v)
 		return;
 	strv_free(v->reasons);
+	strv_free(v->notes);
 	for (size_t i = 0; i < v->n_results; i++) {
 		free(v->results[i].expected);
 		free(v->results[i].actual);

@@ -44,6 +44,7 @@ struct expectation_result {
 struct verdict {
 	enum run_verdict verdict;
 	char **reasons;			/* why not passed, one line each */
+	char **notes;			/* what to know besides, one line each; fails nothing */
 	struct figure milestones[MILESTONE_MAX];	/* absolute now_ns(); from T0 = minus T0 */
 	struct figure ttd, write_ttr, read_ttr, full_ttr;
 	uint64_t write_downtime_ns, read_downtime_ns;

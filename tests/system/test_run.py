@@ -525,7 +525,34 @@ def test_11_target_dies(folder):
     cut = next(f for f in report["faults"] if f["fault"] == "net-partition")
     assert cut["verified_clean"], cut
     if r.returncode == 4:
-        assert "did not fire" in r.stdout or "ended before" in r.stdout, r.stdout
+        assert any(words in r.stdout for words in ("did not fire", "ended before", "could not be fired")), r.stdout
+    all_stream()
+    clean()
+
+
+def test_11_fault_ends_with_its_target(folder):
+    """A disk fault is about one postmaster; when that is killed, the drill goes on, passes, and says so."""
+    out = os.path.join(folder, "along")
+    where = f"{NAME}/{a_replica()['name']}"
+    path = drill(folder, "along", f"""steps:
+  - inject: disk-latency
+    target: {where}
+    for: 60s
+    params: {{delay: 1ms}}
+    mayMiss: true
+  - inject: proc-kill
+    target: {where}
+    for: 1s
+    params: {{process: postmaster}}
+  - wait: reverted
+    limit: 20s
+""")
+    text = pgjolt("run", path, "--cluster", NAME, "--out", out)
+    report = report_of(out)
+    note, = report["notes"]
+    assert note.startswith(f"{where} ended, and disk-latency on it with it, ") and note in text, (note, text)
+    assert {f["fault"]: f["target_gone"] for f in report["faults"]} == {"disk-latency": True, "proc-kill": False}
+    assert report["verdict"] == "passed" and not report["reasons"]
     all_stream()
     clean()
 

@@ -67,7 +67,7 @@ Test(report, json_has_its_keys)
 	static const char *const numbers[] = {"version", "ttd_ms", "write_ttr_ms", "full_ttr_ms",
 		"write_downtime_ms", "read_downtime_ms", "resolution_ms", "duration_ms", "t0_ms"};
 	static const char *const arrays[] = {"faults", "expectations", "events", "reasons",
-		"instances", "clients", "lost_keys"};
+		"notes", "instances", "clients", "lost_keys"};
 	static const char *const counts[] = {"attempted", "ok", "failed", "unknown", "lost",
 		"recovered", "unexpected"};
 	_cleanup_(run_record_freep) struct run_record *r = full();
@@ -169,6 +169,27 @@ Test(report, text_says_it)
 	HAS(plain, "FAILED  writeTtr: 3.60 s (expected at most 1s)");
 	HAS_NOT(plain, "\033");
 	HAS(colour, "\033[1;31mFAILED");
+}
+
+Test(report, says_that_an_instance_took_its_fault_along)
+{
+	_cleanup_(run_record_freep) struct run_record *r = full();
+	_cleanup_json_ cJSON *before = report_of(r), *after = NULL;
+	_cleanup_free_ char *plain = NULL, *html = NULL, *markdown = NULL;
+
+	cr_assert(cJSON_IsFalse(json_get(cJSON_GetArrayItem(json_get(before, "faults"), 0), "target_gone")));
+	cr_assert_eq(cJSON_GetArraySize(json_get(before, "notes")), 0);
+	r->faults[0].target_gone = true;
+	after = report_of(r);
+	cr_assert(report_true(cJSON_GetArrayItem(json_get(after, "faults"), 0), "target_gone"));
+	plain = written(write_plain, after);
+	html = written(report_write_html, after);
+	markdown = written(report_write_markdown, after);
+	HAS(plain, "note: lab/pg1 ended, and net-partition on it with it, 7.00 s after it was fired");
+	HAS(plain, "for 7.00 s until its instance ended, 123 hits, verified clean");
+	HAS(html, "<li>lab/pg1 ended, and net-partition on it with it");
+	HAS(html, "its instance ended, and it with it");
+	HAS(markdown, "Note: lab/pg1 ended, and net");
 }
 
 Test(report, junit_counts)

@@ -72,6 +72,50 @@ Test(take_info, lease_ended)
 	run_record_free(run.record);
 }
 
+/* What was fired and ended with its instance is told and ends nothing. */
+Test(take_info, target_gone)
+{
+	struct experiment_info info = {.state = EXPERIMENT_ACTIVE};
+	const struct run_event *note;
+
+	make_run();
+	measure(1);
+	info.fired_ns = now_ns();
+	run_take_info(&run, &experiment, &info);
+	info.state = EXPERIMENT_CLEAN;
+	info.end_reason = END_TARGET_GONE;
+	info.verified_clean = true;
+	info.reverted_ns = info.fired_ns + 3200 * NS_PER_MS;
+	run_take_info(&run, &experiment, &info);
+	cr_assert_null(run.abort_why, "%s", run.abort_why);
+	cr_assert(experiment.ended && run.record->faults[0].target_gone);
+	note = &run.record->events[run.record->n_events - 1];
+	cr_assert_eq(note->kind, EVENT_NOTE);
+	cr_assert_str_eq(note->value, "target-gone");
+	cr_assert_str_eq(note->text, "c/pg1 ended, and proc-kill on it with it, 3.20 s after it was fired");
+	run_record_free(run.record);
+}
+
+/* One that waits for its fire will never be fired. */
+Test(take_info, target_gone_while_armed)
+{
+	struct experiment_info info = {.state = EXPERIMENT_ARMED};
+
+	make_run();
+	measure(1);
+	info.armed_ns = now_ns();
+	run_take_info(&run, &experiment, &info);
+	info.state = EXPERIMENT_CLEAN;
+	info.end_reason = END_TARGET_GONE;
+	info.verified_clean = true;
+	info.reverted_ns = now_ns();
+	run_take_info(&run, &experiment, &info);
+	cr_assert_not_null(run.abort_why);
+	cr_assert_str_eq(run.abort_why, "proc-kill could not be fired: c/pg1 ended while it was armed");
+	free(run.abort_why);
+	run_record_free(run.record);
+}
+
 /* A successor knows of its journal alone: what was told before stays, and the run ends. */
 Test(take_info, from_a_successor)
 {

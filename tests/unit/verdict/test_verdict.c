@@ -638,6 +638,35 @@ Test(verdict, a_fault_that_hit_nothing_fails)
 	cr_assert_eq(w->verdict, VERDICT_PASSED);
 }
 
+Test(verdict, a_fault_that_ended_with_its_instance_is_a_note)
+{
+	RECORD(r, failover());
+	VERDICT(u, r);
+	cr_assert_null(u->notes);
+
+	r->faults[0].target_gone = true;
+	VERDICT(v, r);
+	cr_assert_eq(v->verdict, VERDICT_PASSED);
+	cr_assert_eq(strv_length(v->notes), 1);
+	cr_assert_str_eq(v->notes[0],
+		"lab/pg1 ended, and net-partition on it with it, 7.00 s after it was fired");
+
+	r->faults[0].fired_ns = 0;
+	VERDICT(w, r);
+	cr_assert_eq(w->verdict, VERDICT_FAILED);
+	cr_assert_null(w->notes);
+	cr_assert_str_eq(first_reason(w),
+		"net-partition could not be fired: lab/pg1 ended while it was armed");
+
+	/* It is why it was aborted: said once. */
+	r->ended_as = VERDICT_ABORTED;
+	r->ended_why = strdup("net-partition could not be fired");
+	VERDICT(x, r);
+	cr_assert_eq(x->verdict, VERDICT_ABORTED);
+	cr_assert_str_eq(first_reason(x), "net-partition could not be fired");
+	cr_assert(!has_reason(x, "while it was armed"));
+}
+
 Test(verdict, a_step_that_reached_its_limit_fails)
 {
 	RECORD(r, failover());
