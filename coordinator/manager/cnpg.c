@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/text.h"
+#include "manager/cnpg_quorum.h"
 #include "manager/kube_manager.h"
 
 #define LABEL_CLUSTER "cnpg.io/cluster"
@@ -19,7 +21,7 @@ enum cnpg_object { OBJECT_CLUSTER, OBJECT_QUORUM, OBJECT_LEASE };
 struct cnpg {
 	struct kube_manager k;
 	char *write, *read;			/* its Services */
-	char *target, *phase, *holder;		/* as told last */
+	char *target, *phase, *holder, *quorum;	/* as told last */
 };
 
 /* ---- pure ---- */
@@ -166,6 +168,15 @@ static void read_phase(const cJSON *cluster, struct cluster_view *v)
 		abort();
 }
 
+/* A time of the cluster's clock, for texts alone: nothing is reckoned by it. NULL: it says none. */
+static char *time_word(const cJSON *cluster, const char *path)
+{
+	const char *text = kube_text(cluster, path);
+	char word[CNPG_WORD];
+
+	return text && *text ? text_format("%s", cnpg_word(word, text)) : NULL;
+}
+
 int cnpg_parse_cluster(const cJSON *cluster, const cJSON *quorum, const struct pod *pods, size_t n_pods,
 	uint64_t at_ns, struct cluster_view **ret, struct err **err)
 {
@@ -184,6 +195,7 @@ int cnpg_parse_cluster(const cJSON *cluster, const cJSON *quorum, const struct p
 	v->at_ns = at_ns;
 	v->source = strdup("Cluster");
 	v->leader = primary && *primary ? strdup(primary) : NULL;
+	v->leader_since = v->leader ? time_word(cluster, "status.currentPrimaryTimestamp") : NULL;
 	v->synchronous = is_synchronous(cluster);
 	v->refuse = cnpg_refusal(cluster);
 	read_phase(cluster, v);
@@ -211,6 +223,29 @@ static bool take_text(char **old, const char *new)
 	return true;
 }
 
+/* Of an API server that has not told of the quorum (an older operator, no right to it) nothing is
+ * known. */
+static enum cnpg_quorum quorum_now(const struct cnpg *c, const cJSON *cluster, char **ret)
+{
+	*ret = NULL;
+	if (!cluster || !kube_manager_known(&c->k, OBJECT_QUORUM))
+		return QUORUM_OFF;
+	return cnpg_quorum_judge(cluster, kube_manager_object(&c->k, OBJECT_QUORUM, c->k.name), c->k.pods,
+		c->k.n_pods, ret);
+}
+
+/* A quorum that refuses stays so until replicas come back; one that was reset is written anew. */
+static void heed_quorum(const struct cnpg *c, const cJSON *cluster, struct cluster_view *v)
+{
+	_cleanup_free_ char *text = NULL;
+	enum cnpg_quorum q = quorum_now(c, cluster, &text);
+
+	if (q == QUORUM_REFUSES && !v->refuse)
+		v->refuse = steal_ptr(text);
+	if (q == QUORUM_RESET && !v->unsettled)
+		v->unsettled = steal_ptr(text);
+}
+
 static int view_now(struct cnpg *c, struct cluster_view **ret, struct err **err)
 {
 	const cJSON *cluster = kube_manager_object(&c->k, OBJECT_CLUSTER, c->k.name);
@@ -220,25 +255,56 @@ static int view_now(struct cnpg *c, struct cluster_view **ret, struct err **err)
 		return err_set(err, -ESTALE, "Cluster %s/%s is gone", c->k.namespace, c->k.name);
 	r = cnpg_parse_cluster(cluster, kube_manager_object(&c->k, OBJECT_QUORUM, c->k.name), c->k.pods,
 		c->k.n_pods, now_ns(), ret, err);
-	if (r >= 0)
-		kube_manager_dress(&c->k, *ret);
-	return r;
+	if (r < 0)
+		return r;
+	kube_manager_dress(&c->k, *ret);
+	heed_quorum(c, cluster, *ret);
+	return 0;
+}
+
+static void tell_quorum(struct kube_manager *m)
+{
+	struct cnpg *c = (struct cnpg *)m;
+	_cleanup_free_ char *text = NULL;
+
+	if (!m->listener.event)
+		return;
+	quorum_now(c, kube_manager_object(m, OBJECT_CLUSTER, m->name), &text);
+	if (take_text(&c->quorum, text))
+		kube_manager_tell(m, EVENT_KUBERNETES, NULL, "FailoverQuorum", "%s",
+			c->quorum ? c->quorum : "quorum: none is told of any more");
 }
 
 static void show(struct kube_manager *m)
 {
 	struct cluster_view *v = NULL;
 
+	tell_quorum(m);
 	if (!m->listener.view || view_now((struct cnpg *)m, &v, NULL) < 0)
 		return;
 	m->listener.view(v, m->listener.data);
 	cluster_view_free(v);
 }
 
+static void tell_target(struct cnpg *c, const cJSON *cluster)
+{
+	_cleanup_free_ char *when = time_word(cluster, "status.targetPrimaryTimestamp");
+	const char *asked = when ? ", asked for at " : "";
+
+	if (!c->target)
+		kube_manager_tell(&c->k, EVENT_CHOSEN, NULL, "none", "operator: no target primary");
+	else if (strcmp(c->target, PENDING) == 0)
+		kube_manager_tell(&c->k, EVENT_CHOSEN, c->target, c->target,
+			"operator: the primary is given up, a new one is to be chosen%s%s", asked,
+			when ? when : "");
+	else
+		kube_manager_tell(&c->k, EVENT_CHOSEN, c->target, c->target,
+			"operator: %.253s is to be primary%s%s", c->target, asked, when ? when : "");
+}
+
 static void on_cluster(struct kube_manager *m, enum kube_change change, const cJSON *cluster)
 {
 	struct cnpg *c = (struct cnpg *)m;
-	const char *target = kube_text(cluster, "status.targetPrimary");
 	const char *phase = kube_text(cluster, "status.phase");
 	const char *reason = kube_text(cluster, "status.phaseReason");
 
@@ -248,12 +314,8 @@ static void on_cluster(struct kube_manager *m, enum kube_change change, const cJ
 		kube_manager_tell(m, EVENT_PHASE, NULL, "fail", "Cluster %s is gone", m->name);
 		return;
 	}
-	if (take_text(&c->target, target))
-		kube_manager_tell(m, EVENT_CHOSEN, c->target, c->target ? c->target : "none",
-			!c->target ? "operator: no target primary" :
-			strcmp(c->target, PENDING) == 0 ?
-				     "operator: the primary is given up, a new one is to be chosen" :
-				     "operator: %s is to be primary", c->target);
+	if (take_text(&c->target, kube_text(cluster, "status.targetPrimary")))
+		tell_target(c, cluster);
 	if (take_text(&c->phase, phase))
 		kube_manager_tell(m, EVENT_PHASE, NULL,
 			c->phase && strcmp(c->phase, PHASE_HEALTHY) == 0 ? "ok" : "fail",
@@ -273,13 +335,17 @@ static void on_quorum(struct kube_manager *m, enum kube_change change, const cJS
 static void on_lease(struct kube_manager *m, enum kube_change change, const cJSON *lease)
 {
 	struct cnpg *c = (struct cnpg *)m;
-	const char *holder = kube_text(lease, "spec.holderIdentity");
+	bool gone = change == KUBE_DELETED;
 
-	if (change == KUBE_DELETED || strcmp(kube_name(lease), m->name) != 0 ||
-		!take_text(&c->holder, holder))
+	if (strcmp(kube_name(lease), m->name) != 0 ||
+		!take_text(&c->holder, gone ? NULL : kube_text(lease, "spec.holderIdentity")))
 		return;
-	kube_manager_tell(m, EVENT_KUBERNETES, c->holder, "Lease",
-		c->holder ? "lease: %s holds the primary's lease" : "lease: nobody holds it", c->holder);
+	if (c->holder)
+		kube_manager_tell(m, EVENT_KUBERNETES, c->holder, "Lease",
+			"lease: %.253s holds the primary's lease", c->holder);
+	else
+		kube_manager_tell(m, EVENT_KUBERNETES, NULL, "Lease", "lease: %s",
+			gone ? "it is gone, nobody holds it" : "nobody holds it");
 }
 
 /* ---- the driver ---- */
@@ -298,8 +364,14 @@ static int cnpg_read(struct manager *m, struct cluster_view **ret, struct err **
 static int cnpg_watch(struct manager *m, uint64_t interval_ms, const struct manager_listener *l,
 	struct err **err)
 {
+	struct cnpg *c = (struct cnpg *)m;
+	int r = kube_manager_listen(&c->k, l, err);
+
 	(void)interval_ms;
-	return kube_manager_listen(&((struct cnpg *)m)->k, l, err);
+	/* What it is at the beginning: the rest is told as it changes. */
+	if (r >= 0)
+		tell_quorum(&c->k);
+	return r;
 }
 
 /* What the operator and the instances coordinate by: the API server. */
@@ -325,6 +397,7 @@ static void cnpg_free(struct manager *m)
 	free(c->target);
 	free(c->phase);
 	free(c->holder);
+	free(c->quorum);
 	free(c);
 }
 

@@ -182,12 +182,14 @@ static void on_object(enum kube_change change, const cJSON *object, void *data)
 {
 	struct kube_manager_object *o = data;
 
+	if (change == KUBE_SYNCED)
+		o->known = true;
 	if (object)
 		o->changed(o->manager, change, object);
 }
 
 int kube_manager_add(struct kube_manager *m, const char *api, const char *resource, const char *label,
-	bool wait,
+	bool needed,
 	void (*changed)(struct kube_manager *m, enum kube_change change, const cJSON *object),
 	struct err **err)
 {
@@ -207,8 +209,13 @@ int kube_manager_add(struct kube_manager *m, const char *api, const char *resour
 	if (r < 0)
 		return err_wrap(err, r, "%s", resource);
 	m->n_objects++;
-	r = wait ? kube_watch_wait(o->watch, FIRST_LIST_NS, err) : 0;
-	return r < 0 ? err_wrap(err, r, "%s of %s", resource, m->namespace) : 0;
+	r = kube_watch_wait(o->watch, FIRST_LIST_NS, needed ? err : NULL);
+	return r < 0 && needed ? err_wrap(err, r, "%s of %s", resource, m->namespace) : 0;
+}
+
+bool kube_manager_known(const struct kube_manager *m, size_t k)
+{
+	return k < m->n_objects && m->objects[k].known;
 }
 
 const cJSON *kube_manager_object(const struct kube_manager *m, size_t k, const char *name)

@@ -15,6 +15,7 @@ struct kube_manager;
 struct kube_manager_object {	/* one of the driver's own watches */
 	struct kube_manager *manager;
 	struct kube_watch *watch;
+	bool known;		/* a list of it came */
 	/* With each change; object NULL: nothing is told of a list or a loss. */
 	void (*changed)(struct kube_manager *m, enum kube_change change, const cJSON *object);
 };
@@ -49,10 +50,10 @@ int kube_manager_init(struct kube_manager *m, const struct manager_world *w, con
 /* May be called twice. */
 void kube_manager_done(struct kube_manager *m);
 /* Another object of the driver's: of resource ("clusters") in api ("/apis/postgresql.cnpg.io/v1") the one
- * of the cluster's name, or, with a label, those that have the name as its value. wait: the first
- * list must come. */
+ * of the cluster's name, or, with a label, those that have the name as its value. Waits for the first
+ * list; needed: without it this fails. */
 int kube_manager_add(struct kube_manager *m, const char *api, const char *resource, const char *label,
-	bool wait,
+	bool needed,
 	void (*changed)(struct kube_manager *m, enum kube_change change, const cJSON *object),
 	struct err **err);
 /* From here on events and views are told. */
@@ -65,6 +66,9 @@ const struct pod *kube_manager_pod(const struct kube_manager *m, const char *nam
 /* The object that the k-th kube_manager_add() watches, by name; NULL: it is not there. Borrowed until
  * the loop runs. */
 const cJSON *kube_manager_object(const struct kube_manager *m, size_t k, const char *name);
+
+/* Has the server told of the k-th: is what is not there known not to be there? */
+bool kube_manager_known(const struct kube_manager *m, size_t k);
 
 /* Fills address and node of the members that are pods; instance, where it is not known yet. */
 void kube_manager_dress(const struct kube_manager *m, struct cluster_view *v);

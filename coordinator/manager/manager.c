@@ -46,6 +46,7 @@ void cluster_view_free(struct cluster_view *v)
 	free(v->members);
 	free(v->source);
 	free(v->leader);
+	free(v->leader_since);
 	free(v->refuse);
 	free(v->unsettled);
 	free(v);
@@ -69,6 +70,7 @@ struct cluster_view *cluster_view_copy(const struct cluster_view *v)
 	*c = *v;
 	c->source = copy(v->source);
 	c->leader = copy(v->leader);
+	c->leader_since = copy(v->leader_since);
 	c->refuse = copy(v->refuse);
 	c->unsettled = copy(v->unsettled);
 	c->members = calloc(v->n_members + 1, sizeof(*c->members));

@@ -28,6 +28,7 @@ struct cluster_view {
 	uint64_t at_ns;		/* when the answer came */
 	char *source;		/* which member answered */
 	char *leader;		/* name of the member that leads; NULL: none */
+	char *leader_since;	/* the manager's word for since when: for texts, never reckoned by; NULL */
 	bool paused;		/* maintenance */
 	bool guessed;		/* no manager's word: what the instances were when the drill began */
 	bool synchronous;	/* commits are to wait for a replica, as the manager is set up */

@@ -87,7 +87,9 @@ static void on_view(const struct cluster_view *v, void *data)
 		run_record_add_event(r->record, v->at_ns, EVENT_LEADER,
 			m && m->instance ? run_instance_index(r, m->instance) : -1,
 			v->leader ? v->leader : "none", m ? m->timeline : 0,
-			v->leader ? "manager: %s leads" : "manager: nobody leads", v->leader);
+			v->leader ? "manager: %s leads%s%s" : "manager: nobody leads", v->leader,
+			v->leader_since ? ", by the manager's word since " : "",
+			v->leader_since ? v->leader_since : "");
 	}
 	for (size_t i = 0; i < v->n_members; i++)
 		note_member(r, v, &v->members[i],

@@ -26,6 +26,15 @@ static inline cJSON *data_load(const char *name)
 	return json;
 }
 
+static inline cJSON *data_parse(const char *text)
+{
+	cJSON *json = NULL;
+	struct err *err = NULL;
+
+	cr_assert_eq(json_parse(text, strlen(text), &json, &err), 0, "%s: %s", text, err_text(err));
+	return json;
+}
+
 /* The step of that name. */
 static inline const cJSON *data_step(const cJSON *data, const char *name)
 {

@@ -105,6 +105,49 @@ Test(cnpg, synchronous_without_a_quorum_object)
 	data_pods_free(pods, n);
 }
 
+static char *since(const char *status)
+{
+	_cleanup_free_ char *text = NULL;
+	_cleanup_json_ cJSON *json = NULL;
+	struct cluster_view *v = NULL;
+	char *copy;
+
+	cr_assert_gt(asprintf(&text, "{\"metadata\": {\"name\": \"main\"}, \"status\": %s}", status), 0);
+	json = data_parse(text);
+	cr_assert_eq(cnpg_parse_cluster(json, NULL, NULL, 0, 9, &v, NULL), 0);
+	copy = v->leader_since ? strdup(v->leader_since) : NULL;
+	cluster_view_free(v);
+	return copy;
+}
+
+/* A word for texts: absent, of another type, endless or with what a terminal would obey. */
+Test(cnpg, times)
+{
+	static const struct {
+		const char *status, *since;
+	} cases[] = {
+		{"{\"currentPrimary\": \"a\", \"currentPrimaryTimestamp\": \"2026-08-21T09:00:12.3Z\"}",
+			"2026-08-21T09:00:12.3Z"},
+		{"{\"currentPrimary\": \"a\"}", NULL},
+		{"{\"currentPrimary\": \"a\", \"currentPrimaryTimestamp\": \"\"}", NULL},
+		{"{\"currentPrimary\": \"a\", \"currentPrimaryTimestamp\": 1700000000}", NULL},
+		{"{\"currentPrimaryTimestamp\": \"2026-08-21T09:00:12.3Z\"}", NULL},
+		{"{\"currentPrimary\": \"a\", \"currentPrimaryTimestamp\": \"\\u001b]0;x\\n\"}", "?]0;x?"},
+		{"{\"currentPrimary\": \"a\", \"currentPrimaryTimestamp\": \""
+		 "0123456789012345678901234567890123456789012345678901234567890123456789\"}",
+			"012345678901234567890123456789012345678901234567890123456789..."},
+	};
+
+	for (size_t i = 0; i < ELEMENTS(cases); i++) {
+		_cleanup_free_ char *word = since(cases[i].status);
+
+		if (cases[i].since)
+			cr_expect(word && strcmp(word, cases[i].since) == 0, "case %zu: %s", i, word ? word : "none");
+		else
+			cr_expect_null(word, "case %zu: %s", i, word);
+	}
+}
+
 static char *refusal(const char *key, const char *value, const char *spec)
 {
 	_cleanup_free_ char *text = NULL;
