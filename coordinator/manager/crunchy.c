@@ -29,7 +29,8 @@ static const struct patroni_flavour flavour = {
 	.pods_too = "," PREFIX "instance," PREFIX "patroni",
 	.scope_suffix = "-ha",
 	.rest = false,
-	.write_suffix = "-primary",
+	/* -primary is headless and leads to this one (generateClusterPrimaryService). */
+	.write_suffix = "-ha",
 	.read_suffix = "-replicas",
 	.kind = "PostgresCluster",
 	.api = "/apis/postgres-operator.crunchydata.com/v1beta1",
