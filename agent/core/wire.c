@@ -41,6 +41,7 @@ static const struct json_field instance_fields[] = {
 	FIELD(JSON_STRING, instance_info, version),
 	FIELD(JSON_STRV, instance_info, addresses),
 	FIELD(JSON_STRV, instance_info, dcs),
+	FIELD(JSON_STRV, instance_info, nameservers),
 	FIELD(JSON_STRING, instance_info, namespace),
 	FIELD(JSON_STRING, instance_info, pod),
 	FIELD(JSON_STRING, instance_info, pod_uid),
@@ -66,6 +67,7 @@ void instance_info_free(struct instance_info *i)
 	free(i->version);
 	strv_free(i->addresses);
 	strv_free(i->dcs);
+	strv_free(i->nameservers);
 	free(i->namespace);
 	free(i->pod);
 	free(i->pod_uid);
@@ -103,6 +105,7 @@ struct instance_info *instance_info_copy(const struct instance_info *i)
 	copy->version = copy_text(i->version);
 	copy->addresses = strv_copy(i->addresses);
 	copy->dcs = strv_copy(i->dcs);
+	copy->nameservers = strv_copy(i->nameservers);
 	copy->namespace = copy_text(i->namespace);
 	copy->pod = copy_text(i->pod);
 	copy->pod_uid = copy_text(i->pod_uid);
@@ -134,6 +137,7 @@ cJSON *instance_info_to_json(const struct instance_info *i)
 	json_add_string(o, "version", i->version);
 	json_add_strv(o, "addresses", i->addresses);
 	json_add_strv(o, "dcs", i->dcs);
+	json_add_strv(o, "nameservers", i->nameservers);
 	json_add_string(o, "namespace", i->namespace);
 	json_add_string(o, "pod", i->pod);
 	json_add_string(o, "pod_uid", i->pod_uid);

@@ -36,6 +36,7 @@ struct instance_info {
 	char *version;		/* "15.18" or at least the major from PG_VERSION */
 	char **addresses;	/* global addresses of its netns; loopback only for host network */
 	char **dcs;		/* peers that its manager's configuration store is ("all:2379") */
+	char **nameservers;	/* addresses in its resolv.conf */
 	/* In Kubernetes; NULL elsewhere. labels and owner need the API server's word: NULL without it. */
 	char *namespace, *pod, *pod_uid, *container;
 	char **labels;		/* of the pod: "cnpg.io/cluster=main" */

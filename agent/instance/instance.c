@@ -5,6 +5,7 @@
 #include <string.h>
 #include "core/cleanup.h"
 #include "instance/dcs.h"
+#include "instance/resolver.h"
 #include "instance/describe.h"
 #include "kernel/proc.h"
 
@@ -177,9 +178,13 @@ int instance_scan(const char *node_name, struct instance_info ***ret, size_t *re
 {
 	int r = scan(node_name, ret, ret_count, err);
 
-	if (r >= 0)
-		fill_dcs(*ret, *ret_count);
-	return r;
+	if (r < 0)
+		return r;
+	fill_dcs(*ret, *ret_count);
+	/* Many have no such file, and none of the rest depends on it. */
+	for (size_t i = 0; i < *ret_count; i++)
+		resolver_find((*ret)[i]->pid, &(*ret)[i]->nameservers, NULL);
+	return 0;
 }
 
 /* "a, b, c and 4 more" */

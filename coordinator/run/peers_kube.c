@@ -349,8 +349,24 @@ int peers_add_apiserver(struct resolving *w, struct err **err)
 	return add_service_named(w, "default", "kubernetes", err);
 }
 
-/* NodeLocal DNSCache's own address (kubernetes.io, "Using NodeLocal DNSCache"). */
+/* NodeLocal DNSCache's own address (kubernetes.io, "Using NodeLocal DNSCache"). For IPv6 there is no such
+ * custom: who has one chose it, and the instance's resolv.conf has it. */
 #define NODE_LOCAL_DNS "169.254.20.10"
+
+static bool is_loopback(const char *address)
+{
+	return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0;
+}
+
+/* Whom the target itself asks: a cache on its node, what its dnsConfig says. */
+static void add_own_nameservers(struct resolving *w)
+{
+	char *const *list = w->target->info->nameservers;
+
+	for (size_t i = 0; list && list[i]; i++)
+		if (!is_loopback(list[i]))
+			resolving_address_ports(w, list[i], 53, 53);
+}
 
 int peers_add_dns(struct resolving *w, struct err **err)
 {
@@ -368,6 +384,7 @@ int peers_add_dns(struct resolving *w, struct err **err)
 		if (r < 0)
 			return err_set(err, r, "%s", err_text(cause));
 		resolving_address_ports(w, NODE_LOCAL_DNS, 53, 53);
+		add_own_nameservers(w);
 		return 0;
 	}
 	return err_set(err, -ENOENT, "no name service was found");

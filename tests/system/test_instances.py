@@ -46,6 +46,19 @@ def test_in_namespaces_of_its_own(world):
     assert not [x for x in world.agent.instances() if x["name"] == f"{CLUSTER}/pga"]
 
 
+def test_name_servers_of_its_own(world):
+    """Its root's resolv.conf, not ours."""
+    server = world.keep(Server("pgf", 55456)).start()
+    path = f"{server.folder}/resolv.conf"
+    with open(path, "w", encoding="ascii") as f:
+        f.write("search shop.svc\nnameserver 10.96.0.10\nnameserver fd00:ec2::53\n")
+    subprocess.run(["nsenter", "--target", str(server.postmaster), "--mount", "mount", "--bind", path, "/etc/resolv.conf"],
+                   check=True)
+    i = world.agent.instance_of(server.postmaster)
+    assert i["nameservers"] == ["10.96.0.10", "fd00:ec2::53"], i
+    world.drop(server)
+
+
 def test_plain(world):
     server = world.keep(Server("pgb", 55452, alone=False, cluster="odd na/me"))
     server.start()

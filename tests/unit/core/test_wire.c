@@ -52,13 +52,13 @@ Test(wire, words_both_ways)
 
 Test(wire, instance_round_trip)
 {
-	char *addresses[] = {"10.0.0.1", "fd00::1", NULL};
+	char *addresses[] = {"10.0.0.1", "fd00::1", NULL}, *servers[] = {"fd00::53", NULL};
 	struct instance_info i = {
 		.name = "lab/pg1", .cluster = "lab", .member = "pg1", .node = "n1",
 		.role = ROLE_REPLICA, .pid = 4242, .start_ticks = UINT64_MAX, .pgdata = "/data",
 		.waldir = "/wal", .cgroup = "/pgjolt-lab/pg1", .netns = 4026532000,
 		.host_network = true, .port = 5432, .socket_dir = NULL, .version = "15.18",
-		.addresses = addresses,
+		.addresses = addresses, .nameservers = servers,
 	};
 	_cleanup_(instance_info_freep) struct instance_info *back = NULL, *copy = NULL;
 	_cleanup_json_ cJSON *json = through(instance_info_to_json(&i)), *again = NULL;
@@ -72,6 +72,7 @@ Test(wire, instance_round_trip)
 	cr_assert_eq(copy->role, ROLE_REPLICA);
 	cr_assert_null(copy->socket_dir);
 	cr_assert_str_eq(copy->addresses[1], "fd00::1");
+	cr_assert_str_eq(copy->nameservers[0], "fd00::53");
 	cr_assert_neq(copy->name, back->name);
 }
 

@@ -5,6 +5,8 @@
 #include "run/peers.h"
 
 static const char *refuse_path;	/* answered by 403 */
+static bool dual_stack_dns;		/* CoreDNS under its own name, with both families */
+static bool no_operators;		/* no pod has any operator's labels */
 static bool old_server;			/* 1.20: no EndpointSlices of v1 */
 
 #define NAME(ns, name) "\"metadata\":{\"namespace\":\"" ns "\",\"name\":\"" name "\"}"
@@ -71,6 +73,13 @@ static const struct {
 	{"/apis/discovery.k8s.io/v1/namespaces/other/endpointslices?", LIST("")},
 	{"/api/v1/pods?labelSelector=app.kubernetes.io%2Fname%3Dcloudnative-pg&",
 		LIST(POD("other", "cnpg-1", "10.0.5.9", ""))},
+	{"/api/v1/pods?labelSelector=postgres-operator.crunchydata.com%2Fcontrol-plane%3Dpostgres-operator&",
+		LIST(POD("other", "pgo-1", "10.0.5.20", ""))},
+	{"/api/v1/pods?labelSelector=name%3Dpostgres-operator&", LIST(POD("other", "by-manifest", "10.0.5.21", ""))},
+	{"/api/v1/pods?labelSelector=app.kubernetes.io%2Fname%3Dpostgres-operator&",
+		LIST(POD("other", "by-chart", "10.0.5.22", ""))},
+	{"/api/v1/pods?labelSelector=app%3Dstackgres-operator&", LIST(POD("other", "sg-1", "10.0.5.23", ""))},
+	{"/api/v1/pods?labelSelector=app%3DStackGresOperator&", LIST(POD("other", "sg-2", "10.0.5.24", ""))},
 	{"/api/v1/nodes/node2 ",
 		"{\"metadata\":{\"name\":\"node2\"},\"status\":{\"addresses\":[{\"type\":\"InternalIP\",\"address\":\"192.0.2.12\"},"
 		"{\"type\":\"Hostname\",\"address\":\"node2\"}]}}"},
@@ -78,6 +87,20 @@ static const struct {
 		LIST(POD("db", "pg2", "10.0.0.2", "") "," POD("other", "b", "10.0.5.3", ""))},
 	{"/api/v1/namespaces/db/pods/pg3 ", POD("db", "pg3", "192.0.2.13", ",\"hostNetwork\":true")},
 };
+
+static bool serve_dual_stack_dns(int fd, const char *path)
+{
+	static const char services[] = LIST(
+		SERVICE("kube-system", "coredns", "\"10.96.0.10\",\"fd96::a\"", "53", "\"k8s-app\":\"kube-dns\""));
+	static const char slices[] = LIST(SLICE("kube-system", "coredns", END("coredns", "10.0.9.9"), "5353") ","
+		SLICE("kube-system", "coredns", END("coredns", "fd00:0:9::9"), "5353"));
+	bool is_slices = strncmp(path, "/apis/discovery.k8s.io/v1/namespaces/kube-system/", 49) == 0;
+
+	if (!is_slices && strncmp(path, "/api/v1/namespaces/kube-system/services?", 40) != 0)
+		return false;
+	answer(fd, "200 OK", is_slices ? slices : services);
+	return true;
+}
 
 static void serve_objects(int fd, unsigned nth, const char *request)
 {
@@ -92,6 +115,12 @@ static void serve_objects(int fd, unsigned nth, const char *request)
 		answer(fd, "404 Not Found", "404 page not found");
 		return;
 	}
+	if (no_operators && strncmp(path, "/api/v1/pods?labelSelector=", 27) == 0) {
+		answer(fd, "200 OK", LIST(""));
+		return;
+	}
+	if (dual_stack_dns && serve_dual_stack_dns(fd, path))
+		return;
 	for (size_t i = 0; i < ELEMENTS(objects); i++)
 		if (strncmp(path, objects[i].path, strlen(objects[i].path)) == 0) {
 			answer(fd, "200 OK", objects[i].body);
@@ -271,6 +300,53 @@ Test(peers_kube, what_kubernetes_is_made_of)
 	refused(0, "operator", "no pod of an operator of this cluster (manager fake)");
 	cluster.manager = &m;
 	resolves(0, "operator", "operator=10.0.5.9", NULL);
+	cluster.manager = &fake_manager.base;
+}
+
+/* A target's resolv.conf knows what no Service does: a cache on its node on IPv6, its dnsConfig. What is in
+ * the pod itself is nobody to be cut off from. */
+Test(peers_kube, dns_of_both_families)
+{
+	static char *servers[] = {"fd00:ec2::53", "10.96.0.10", "127.0.0.53", "::1", "192.0.2.53", NULL};
+
+	dual_stack_dns = true;
+	resolves(0, "dns", "dns=10.96.0.10:53 dns=[fd96::a]:53 dns=10.0.9.9:5353 dns=[fd00:0:9::9]:5353 "
+			   "dns=169.254.20.10:53", NULL);
+	cluster.targets.items[0].info->nameservers = strv_copy(servers);
+	resolves(0, "dns", "dns=10.96.0.10:53 dns=[fd96::a]:53 dns=10.0.9.9:5353 dns=[fd00:0:9::9]:5353 "
+			   "dns=169.254.20.10:53 dns=[fd00:ec2::53]:53 dns=192.0.2.53:53", NULL);
+	resolves(1, "dns", "dns=10.96.0.10:53 dns=[fd96::a]:53 dns=10.0.9.9:5353 dns=[fd00:0:9::9]:5353 "
+			   "dns=169.254.20.10:53", NULL);
+}
+
+/* Each operator by the labels that its manifests or its chart give its pods, and by no other's. */
+Test(peers_kube, operators)
+{
+	static const struct {
+		const char *manager, *peers;
+	} cases[] = {
+		{"cnpg", "operator=10.0.5.9"},
+		{"crunchy", "operator=10.0.5.20"},
+		/* Manifests and chart label it each in their own way. */
+		{"zalando", "operator=10.0.5.21 operator=10.0.5.22"},
+		{"stackgres", "operator=10.0.5.23 operator=10.0.5.24"},
+	};
+
+	for (size_t i = 0; i < ELEMENTS(cases); i++) {
+		struct manager_driver driver = {.name = cases[i].manager};
+		struct manager m = {&driver, &fake_ops};
+
+		cluster.manager = &m;
+		resolves(0, "operator", cases[i].peers, NULL);
+	}
+	no_operators = true;
+	for (size_t i = 0; i < ELEMENTS(cases); i++) {
+		struct manager_driver driver = {.name = cases[i].manager};
+		struct manager m = {&driver, &fake_ops};
+
+		cluster.manager = &m;
+		refused(0, "operator", cases[i].manager);
+	}
 	cluster.manager = &fake_manager.base;
 }
 
