@@ -184,6 +184,48 @@ Test(kube_config, what_is_refused)
 	refused(NULL, "config:");
 }
 
+/* Whom the certificate is to name where the server is reached by another address. */
+Test(kube_config, the_servers_name)
+{
+	_cleanup_(kube_config_freep) struct kube_config *c = NULL;
+	_cleanup_(kube_config_freep) struct kube_config *none = NULL;
+
+	one("{server: 'https://10.0.0.1:6443', tls-server-name: kubernetes.example}", "{token: t}", NULL);
+	c = load(NULL);
+	cr_assert_str_eq(c->tls.server_name, "kubernetes.example");
+	cr_assert_str_eq(c->server, "https://10.0.0.1:6443");
+	one("{server: 'https://10.0.0.1:6443', tls-server-name: ''}", "{token: t}", NULL);
+	none = load(NULL);
+	cr_assert_null(none->tls.server_name, "empty is none, as for kubectl");
+}
+
+/* Read anew for each request, so the file goes before a token beside it; relative to the kubeconfig. */
+Test(kube_config, a_tokens_file)
+{
+	_cleanup_(kube_config_freep) struct kube_config *c = NULL, *absolute = NULL;
+	_cleanup_free_ char *user = NULL, *token = NULL;
+
+	file("token", "first\n");
+	one("{server: 'https://a'}", "{tokenFile: token, token: $ecret}", NULL);
+	c = load(NULL);
+	cr_assert_str_eq(c->token_path, path_of("token"));
+	cr_assert_null(c->token);
+	cr_assert_eq(kube_token_read(c->token_path, &token, NULL), 0);
+	cr_assert_str_eq(token, "first");
+	free(token);
+	file("token", "second");
+	cr_assert_eq(kube_token_read(c->token_path, &token, NULL), 0);
+	cr_assert_str_eq(token, "second");
+
+	cr_assert_gt(asprintf(&user, "{tokenFile: '%s'}", path_of("token")), 0);
+	one("{server: 'https://a'}", user, NULL);
+	absolute = load(NULL);
+	cr_assert_str_eq(absolute->token_path, path_of("token"));
+	/* It is a token all the same: by https alone, and enough beside a program. */
+	one("{server: 'http://a'}", "{tokenFile: token}", "by https alone");
+	one("{server: 'https://a'}", "{tokenFile: token, exec: {command: x}}", NULL);
+}
+
 Test(kube_config, of_the_environment)
 {
 	_cleanup_(kube_config_freep) struct kube_config *c = NULL;
