@@ -98,9 +98,13 @@ static char *words_of(const cJSON *quorum, const struct set *s)
 {
 	const char *method = kube_text(quorum, "status.method");
 	const char *primary = kube_text(quorum, "status.primary");
-	char word[CNPG_WORD], *text = text_format("%s %u of ",
-		method && *method ? cnpg_word(word, method) : "(no method)", standby_number(quorum));
+	unsigned number = standby_number(quorum);
+	char word[CNPG_WORD], *text;
 
+	if (!(method && *method) && !number && !s->n)
+		return text_format("it is empty");
+	text = text_format("%s %u of ", method && *method ? cnpg_word(word, method) : "(no method)",
+		number);
 	for (size_t i = 0; i < s->n && i < NAMES_SHOWN; i++) {
 		char *longer = text_format("%s%s%s", text, i ? ", " : "", cnpg_word(word, s->names[i]));
 

@@ -9,6 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "system"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import cnpg         # noqa: E402
 import lab          # noqa: E402
 import suite        # noqa: E402
 import ways         # noqa: E402
@@ -327,64 +328,7 @@ def test_kill_switch(world):
 test_certificates_are_renewed_without_a_restart = ways.test_certificates_are_renewed_without_a_restart
 
 
-# CloudNativePG's own words for its clusters.
-
-WATCH = """
-drill: watch
-summary: Look at a cluster while its status changes
-steps:
-  - {wait: 12s}
-recovery: {limit: 1s}
-"""
-
-
-def status_of(primary, target, phase, timeline):
-    """As its operator writes it."""
-    return {"status": {
-        "instances": 2, "readyInstances": 2, "instanceNames": ["main-1", "main-2"],
-        "instancesStatus": {"healthy": ["main-1", "main-2"]}, "phase": phase, "timelineID": timeline,
-        "currentPrimary": primary, "targetPrimary": target, "currentPrimaryTimestamp": "2026-01-01T00:00:00.000000Z",
-        "targetPrimaryTimestamp": "2026-01-01T00:00:00.000000Z", "writeService": "main-rw", "readService": "main-r"}}
-
-
-def patch_status(world, *words):
-    """kubectl's own patch of a subresource came later than this cluster's version."""
-    uri = "/apis/postgresql.cnpg.io/v1/namespaces/cloud/clusters/main"
-    now = json.loads(world.kubectl("get", "--raw", uri))
-    now.update(status_of(*words))
-    world.kubectl("replace", "--raw", f"{uri}/status", "-f", "-", stdin=json.dumps(now))
-
-
-def test_cloudnativepg_is_read_through_a_failover(world):
-    wait_for("its kind is known", lambda: world.kubectl(
-        "apply", "-f", os.path.join(lab.TOP, "tests", "kube", "data", "cnpg.yaml"), check=False).returncode == 0, 30)
-    patch_status(world, "main-1", "main-1", "Cluster in healthy state", 1)
-    wait_for("both instances", lambda: len([o for o in world.pods("cloud") if lab.is_ready(o)]) == 2, 90)
-    found = wait_for("the agents name them", lambda: [t for t in json.loads(world.toolbox("pgjolt", "targets", "--json"))
-                                                       if t["cluster"] == "cloud/main"], 20)
-    assert sorted((t["name"], t["role"]) for t in found) == [("cloud/main-1", "primary"), ("cloud/main-2", "replica")]
-    world.toolbox("sh", "-c", "cat >/tmp/watch.yaml; rm -rf /runs/watch", stdin=WATCH)
-    world.kubectl("-n", "cloud", "annotate", "clusters.postgresql.cnpg.io", "main", 'cnpg.io/fencedInstances=["main-1"]')
-    r = world.toolbox("pgjolt", "run", "/tmp/watch.yaml", "--cluster", "cloud/main", check=False)
-    assert r.returncode == 3 and "fenced" in r.stdout + r.stderr, r.stdout + r.stderr
-    world.kubectl("-n", "cloud", "annotate", "clusters.postgresql.cnpg.io", "main", "cnpg.io/fencedInstances-")
-
-    world.start("pgjolt", "run", "/tmp/watch.yaml", "--cluster", "cloud/main", "--out", "/runs/watch")
-    wait_for("the run has begun", lambda: '"steady"' in world.toolbox(
-        "cat", "/runs/watch/events.jsonl", check=False).stdout.replace("'", '"') and "step" in world.toolbox(
-        "cat", "/runs/watch/events.jsonl", check=False).stdout, 60)
-    patch_status(world, "main-1", "main-2", "Failing over", 1)
-    world.kubectl("-n", "cloud", "delete", "pod", "main-1", "--now")
-    world.kubectl("-n", "cloud", "exec", "main-2", "--", "pg_ctl", "promote", "-D", "/data/pg")
-    patch_status(world, "main-2", "main-2", "Cluster in healthy state", 2)
-    world.kubectl("-n", "cloud", "label", "pod", "main-2", "--overwrite", "cnpg.io/instanceRole=primary")
-    wait_for("the run has ended", lambda: world.background[-1].poll() is not None, 120)
-    report = json.loads(world.toolbox("cat", "/runs/watch/report.json"))
-    assert report["manager"] == "cnpg", report["manager"]
-    leaders = [e["value"] for e in report["events"] if e["kind"] == "leader"]
-    assert leaders and leaders[-1] == "main-2", leaders
-    assert any("Failing over" in e["text"] for e in report["events"]), [e["text"] for e in report["events"]]
-    world.kubectl("delete", "namespace", "cloud", timeout=120)
+test_cloudnativepg_is_read_through_a_failover = cnpg.test_cloudnativepg_is_read_through_a_failover
 
 
 # What is lost while faults are active. Nothing may stay in any pod.

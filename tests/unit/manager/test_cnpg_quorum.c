@@ -56,6 +56,7 @@ Test(cnpg_quorum, what_the_operator_makes_of_it)
 		{"{\"standbyNumber\": 1, \"standbyNames\": [\"gone\"]}", QUORUM_REFUSES, "R 0 "},
 		{"{\"method\": \"ANY\", \"standbyNumber\": 1, \"standbyNames\": [\"a-3\"], \"primary\": \"a-9\"}",
 			QUORUM_ALLOWS, "quorum: ANY 1 of a-3, told by a-9; were a-1 lost"},
+		{"{}", QUORUM_RESET, "quorum: it is empty; a failover would be refused until"},
 		{NULL, QUORUM_RESET, "there is no FailoverQuorum; a failover would be refused until"},
 	};
 
