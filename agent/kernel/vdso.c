@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/utsname.h>
 #include "core/cleanup.h"
 #include "kernel/proc.h"
 #include "kernel/vdso_arch.h"
@@ -17,9 +16,6 @@
 #define MAPS_LINE   512
 /* More than a jump over the beginning of a function, less than a function. */
 #define RUN_MAX	    16
-/* Of a function's beginning, at most so much is written over. */
-#define ENTRY_SIZE  8
-#define STACK_WORDS 128
 
 /* The mapping "[vdso]" of /proc/PID/maps: "7ffd1000-7ffd3000 r-xp ... [vdso]". */
 static int find_mapping(pid_t pid, uint64_t *ret, uint64_t *ret_size, struct err **err)
@@ -257,7 +253,7 @@ int vdso_block_end(struct vdso_process *p, size_t block, struct err **err)
  * known, and outside. */
 struct vdso_place vdso_place_of(const struct vdso_process *p, pid_t tid)
 {
-	struct vdso_place place = {.known = true};
+	struct vdso_place place = {.known = true, .tid = tid};
 	_cleanup_free_ char *text = NULL;
 	char *last, *other;
 	size_t length;
@@ -285,40 +281,17 @@ bool vdso_needs_entries(const struct vdso_place *place, const struct vdso_image 
 
 	for (size_t i = 0; i < ELEMENTS(entries) && place->inside; i++)
 		if (entries[i]->size && place->offset > entries[i]->offset &&
-		    place->offset < entries[i]->offset + ENTRY_SIZE)
+		    place->offset < entries[i]->offset + vdso_arch_entry_size())
 			return true;
 	return !place->known;
 }
 
-/* In the functions' own code the way back is on the stack, which they use little of. */
 bool vdso_needs_block(const struct vdso_process *p, const struct vdso_place *place,
 	const struct vdso_image *own)
 {
-	uint64_t words[STACK_WORDS];
-	ssize_t n;
-
 	if (!place->known || !place->inside)
 		return !place->known;
 	if (place->offset >= own->padding)
 		return true;
-	n = pread(p->fd, words, sizeof(words), (off_t)place->stack);
-	if (n < 0)
-		return true;
-	for (size_t i = 0; i < (size_t)n / sizeof(words[0]); i++)
-		if (words[i] >= p->address + own->padding && words[i] < p->address + p->size)
-			return true;
-	return false;
+	return vdso_arch_returns_to(p, place, p->address + own->padding, p->address + p->size);
 }
-
-#if !defined(__x86_64__)
-int vdso_arch_patch(const struct vdso_image *image, const struct vdso_skew *skew, bool stub,
-	struct vdso_patch *ret, struct err **err)
-{
-	struct utsname u;
-
-	(void)image, (void)skew, (void)stub, (void)ret;
-	uname(&u);
-	return err_set(err, EOPNOTSUPP, "skewing clocks is there for x86_64 machines, this is %s",
-		u.machine);
-}
-#endif

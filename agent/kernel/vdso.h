@@ -102,6 +102,7 @@ struct vdso_place {
 	bool known;		/* false: it runs */
 	bool inside;		/* in the vDSO, at this offset */
 	uint64_t offset, stack;
+	pid_t tid;
 };
 struct vdso_place vdso_place_of(const struct vdso_process *p, pid_t tid);
 /* Would it go on in the middle of what a jump is written over? */

@@ -11,12 +11,15 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 #include "core/cleanup.h"
 #include "core/clock.h"
 
-#define JUMP_SIZE  5
-#define MOVED_MAX  24	/* room in the block: the moved instructions and a jump */
-#define DRIFT_BITS 40
+#define JUMP_SIZE   5
+#define MOVED_MAX   24	/* room in the block: the moved instructions and a jump */
+#define DRIFT_BITS  40
+#define ENTRY_SIZE  8
+#define STACK_WORDS 128
 
 /* As the code below has it. */
 struct data {
@@ -49,7 +52,7 @@ __asm__(
 "	push %rsi\n"
 "	sub $8, %rsp\n"
 "	call vdso_skew_original\n"
-"	movq $0, -8(%rsp)\n"		/* no stale way back, which vdso_needs_block() would take for one */
+"	movq $0, -8(%rsp)\n"		/* no stale way back, which vdso_arch_returns_to() would take for one */
 "	add $8, %rsp\n"
 "	pop %rsi\n"
 "	pop %rdi\n"
@@ -362,6 +365,27 @@ int vdso_arch_patch(const struct vdso_image *image, const struct vdso_skew *skew
 	ret->block_size = size;
 	ret->mechanism = moved ? "detour" : "stub";
 	return 0;
+}
+
+uint32_t vdso_arch_entry_size(void)
+{
+	return ENTRY_SIZE;
+}
+
+/* In the functions' own code the way back is on the stack, which they use little of. */
+bool vdso_arch_returns_to(const struct vdso_process *p, const struct vdso_place *place, uint64_t from,
+	uint64_t to)
+{
+	uint64_t words[STACK_WORDS];
+	ssize_t n;
+
+	n = pread(p->fd, words, sizeof(words), (off_t)place->stack);
+	if (n < 0)
+		return true;
+	for (size_t i = 0; i < (size_t)n / sizeof(words[0]); i++)
+		if (words[i] >= from && words[i] < to)
+			return true;
+	return false;
 }
 
 #endif
