@@ -63,7 +63,8 @@ static int number_parse(const struct param_spec *spec, const char *s, uint64_t *
 	case PARAM_DURATION:
 		return duration_parse(s, ret, err);
 	case PARAM_PERCENT:
-		r = percent_parse(s, &ppm, err);
+		r = spec->max > 1000000 ? percent_parse_to(s, (uint32_t)spec->max, &ppm, err) :
+					  percent_parse(s, &ppm, err);
 		if (r == 0)
 			*ret = ppm;
 		return r;

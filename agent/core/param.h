@@ -16,7 +16,7 @@ enum param_type {
 	PARAM_BOOL,
 	PARAM_COUNT,		/* uint64_t */
 	PARAM_DURATION,		/* ns */
-	PARAM_PERCENT,		/* ppm, 0..1,000,000 */
+	PARAM_PERCENT,		/* ppm, 0..1,000,000, or up to a max that is above */
 	PARAM_BYTES,
 	PARAM_RATE,		/* bits a second */
 	PARAM_ENUM,		/* index into choices */

@@ -177,6 +177,8 @@ static const struct unit rate_units[] = {
 /* The first so many are what a rate is written in. */
 #define RATE_UNITS_DECIMAL 4
 
+#define PERCENT_PPM 1000000U	/* 100 % */
+
 static const struct unit percent_units[] = {{"", 10000}, {"%", 10000}};
 
 static int single_read(const char *s, const struct unit *units, size_t n, bool exact, uint64_t *ret)
@@ -215,19 +217,25 @@ int rate_parse(const char *s, uint64_t *ret_bits_per_s, struct err **err)
 	return 0;
 }
 
-int percent_parse(const char *s, uint32_t *ret_ppm, struct err **err)
+int percent_parse_to(const char *s, uint32_t max_ppm, uint32_t *ret_ppm, struct err **err)
 {
 	uint64_t ppm;
 	int r;
 
 	r = s ? single_read(s, percent_units, ELEMENTS(percent_units), true, &ppm) : -EINVAL;
-	if (r == -ERANGE || (r == 0 && ppm > 1000000))
-		return err_set(err, -EINVAL, "\"%.64s\" is above 100%%", s);
+	if (r == -ERANGE || (r == 0 && ppm > max_ppm))
+		return err_set(err, -EINVAL, "\"%.64s\" is above %" PRIu32 "%%", s, max_ppm / 10000);
 	if (r < 0)
 		return refuse(err, r, s, "a percentage", "0.0001%",
-			"a number from 0 to 100 with %, such as 12.5%");
+			max_ppm == PERCENT_PPM ? "a number from 0 to 100 with %, such as 12.5%" :
+						 "a number with %, such as 12.5%");
 	*ret_ppm = (uint32_t)ppm;
 	return 0;
+}
+
+int percent_parse(const char *s, uint32_t *ret_ppm, struct err **err)
+{
+	return percent_parse_to(s, PERCENT_PPM, ret_ppm, err);
 }
 
 int count_parse(const char *s, uint64_t min, uint64_t max, uint64_t *ret, struct err **err)

@@ -19,6 +19,8 @@ int bytes_parse(const char *s, uint64_t *ret_bytes, struct err **err);
 int rate_parse(const char *s, uint64_t *ret_bits_per_s, struct err **err);
 /* "12.5%", "100%", "0.01%"; a bare number is percent too. 1 % = 10,000 ppm. */
 int percent_parse(const char *s, uint32_t *ret_ppm, struct err **err);
+/* The same up to another most than 100 %. */
+int percent_parse_to(const char *s, uint32_t max_ppm, uint32_t *ret_ppm, struct err **err);
 /* Decimal, with bounds said in the error. */
 int count_parse(const char *s, uint64_t min, uint64_t max, uint64_t *ret, struct err **err);
 

@@ -7,13 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "core/cleanup.h"
 #include "core/clock.h"
 #include "core/json.h"
+#include "fault/cpu_quota.h"
 #include "fault/group_fault.h"
 
-#define FAULT	     "cpu-throttle"
-#define QUOTA_MIN_US 1000ULL	/* the kernel's own least */
+#define FAULT "cpu-throttle"
 
 struct throttle {
 	struct group_fault base;
@@ -78,22 +79,13 @@ static int read_limit(struct throttle *x, uint64_t *ret_quota, struct err **err)
 
 static int choose_quota(struct throttle *x, uint64_t ppm, struct err **err)
 {
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
 	uint64_t now = 0;
 	int r;
 
 	r = read_limit(x, &now, err);
-	if (r < 0)
-		return r;
-	x->quota_us = x->period_us * ppm / 1000000;
-	if (x->quota_us < QUOTA_MIN_US)
-		return err_set(err, EINVAL,
-			"quota: that is %" PRIu64 " us of a period of %" PRIu64 " us, and the kernel's least is %llu us",
-			x->quota_us, x->period_us, QUOTA_MIN_US);
-	if (now <= x->quota_us)
-		return err_set(err, EINVAL,
-			"quota: %s has a limit of %" PRIu64 " us of %" PRIu64 " us already, which is stricter",
-			x->base.group.folder, now, x->period_us);
-	return 0;
+	return r < 0 ? r : cpu_quota_choose(&(struct cpu_quota){now, x->period_us, ppm,
+		processors > 0 ? (uint64_t)processors : 1, x->base.group.folder}, &x->quota_us, err);
 }
 
 static int prepare(struct throttle *x, const struct fault *f, struct err **err)

@@ -79,6 +79,33 @@ def test_an_earlier_limit_comes_back(world):
         write(none, group, name)
 
 
+def test_more_than_one_processor(world):
+    """Half a processor less than the node has: what busy programs get together stays below it."""
+    processors, before = os.cpu_count(), limit(world)
+    percent = processors * 100 - 50
+    world.refused(400, ["would limit nothing", f"{processors} processor", f"less than {processors * 100}%"],
+                  "cpu-throttle", quota=f"{processors * 100}%")
+    world.refused(400, ["above 10000%"], "cpu-throttle", quota="10001%")
+    experiment = world.inject("cpu-throttle", quota=f"{percent}%")
+    during = limit(world)
+    quota, period = during["cpu.max"].split() if "cpu.max" in during else \
+        (during["cpu.cfs_quota_us"], during["cpu.cfs_period_us"])
+    assert int(quota) * 100 == int(period) * percent, during
+    busy = [Busy(world) for _ in range(processors * 2)]
+    try:
+        pids = [b.process.pid for b in busy]
+        start, used = time.monotonic(), sum(map(cpu_seconds, pids))
+        time.sleep(2)
+        got = (sum(map(cpu_seconds, pids)) - used) / (time.monotonic() - start)
+    finally:
+        for b in busy:
+            b.__exit__()
+    print(f"  {len(pids)} busy programs at {percent}%: {got:.2f} of {processors} processors")
+    assert got < percent / 100 + 0.2, got
+    info = world.end(experiment)
+    assert info["evidence"]["quota_us"] == int(quota) and limit(world) == before, info
+
+
 def test_one_at_a_time(world):
     before = limit(world)
     first = world.inject("cpu-throttle", quota="50%")

@@ -1,8 +1,9 @@
 #include "core/catalogue.h"
 
 static const struct param_spec params[] = {
-	{.name = "quota", .type = PARAM_PERCENT, .fallback = "10%", .min = 10000, .max = 1000000,
-		.help = "So much of one processor for the whole instance, its manager included."},
+	{.name = "quota", .type = PARAM_PERCENT, .fallback = "10%", .min = 10000, .max = 100000000,
+		.help = "So much of one processor for the whole instance, its manager included: 250% is "
+			"two and a half processors."},
 };
 
 static const struct fault_example examples[] = {
@@ -12,6 +13,8 @@ static const struct fault_example examples[] = {
 		"Give a replica half a processor: does it keep up?"},
 	{"cpu-throttle --target lab/pg1 --for 20s --quota 1%",
 		"As little as the kernel allows: nearly a standstill, but not quite."},
+	{"cpu-throttle --target lab/pg1 --for 5m --quota 150%",
+		"A processor and a half for an instance that is used to more."},
 };
 
 const struct fault_spec fault_cpu_throttle = {
@@ -21,7 +24,8 @@ const struct fault_spec fault_cpu_throttle = {
 		"Sets the CFS quota of the instance's cgroup: when its processes have used up their "
 		"share of a period, all of them stand still until the next one. A container with a "
 		"CPU limit that is too low looks like that: everything works, in jerks.\n\n"
-		"A limit that is there already and is stricter is refused, as it would be loosened. The "
+		"A quota that is above the limit that is there already is refused, as it would loosen "
+		"that, and so is one of all the node's processors or more, as it would limit nothing. The "
 		"evidence counts the periods in which the instance was held back, and for how long.",
 	.mechanism =
 		"cpu.max of the instance's cgroup (v2), or cpu.cfs_quota_us where the cpu controller "

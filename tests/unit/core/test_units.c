@@ -139,6 +139,22 @@ Test(units, percents)
 	all_bad(percent64, bad, ELEMENTS(bad));
 }
 
+Test(units, percents_above_a_hundred)
+{
+	_cleanup_err_ struct err *err = NULL;
+	char buf[UNITS_TEXT_MAX];
+	uint32_t ppm = 0;
+
+	cr_assert_eq(percent_parse_to("250%", 100000000, &ppm, NULL), 0);
+	cr_expect_eq(ppm, 2500000);
+	cr_expect_str_eq(percent_format(ppm, buf), "250%");
+	cr_assert_eq(percent_parse_to("10000%", 100000000, &ppm, NULL), 0);
+	cr_expect_eq(ppm, 100000000);
+	cr_expect_eq(percent_parse_to("10000.0001%", 100000000, &ppm, &err), -EINVAL);
+	cr_expect(strstr(err_text(err), "above 10000%"), "%s", err_text(err));
+	cr_expect_eq(ppm, 100000000);
+}
+
 Test(units, counts)
 {
 	static const struct good table[] = {
