@@ -14,13 +14,13 @@
 #include "core/json.h"
 #include "fault/fault.h"
 #include "fault/group_setting.h"
+#include "fault/mem_bounds.h"
 #include "fault/stress.h"
 #include "hold/load.h"
 #include "kernel/proc.h"
 
 #define FAULT	      "mem-stress"
 #define MARGIN_LEAST  (8UL << 20)
-#define NODE_SHARE    2		/* without a limit, at most 1/2 of what the node has left */
 #define V1_NO_LIMIT   (1ULL << 60)
 #define FOLDERS_MAX   32
 
@@ -29,6 +29,7 @@ static const struct stress_controller controller = {"memory", "memory.max", "mem
 struct mem {
 	struct stress stress;
 	struct load_memory load;
+	struct mem_bounds bounds;
 	int fd;			/* for the worker: load.h */
 	uint64_t kills_before;
 };
@@ -72,27 +73,62 @@ static int read_limit(const char *folder, bool v2, uint64_t *ret, struct err **e
 	return 0;
 }
 
+/* What the kernel cannot take back when it gets narrow, in a group and those below it: hold/load.c. */
+static uint64_t group_uses(const char *folder, bool v2)
+{
+	static const char *const words[2][5] = {{"total_rss", "total_shmem"},
+		{"anon", "shmem", "slab", "kernel_stack", "pagetables"}};
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < ELEMENTS(words[v2]) && words[v2][i]; i++) {
+		_cleanup_free_ char *text = NULL;
+
+		if (group_setting_read(folder, "memory.stat", words[v2][i], "0", &text, NULL) >= 0)
+			sum += strtoull(text, NULL, 10);
+	}
+	return sum;
+}
+
+static void note_limit(struct mem *x, const char *folder, uint64_t limit)
+{
+	uint64_t used, room;
+
+	if (limit == UINT64_MAX)
+		return;
+	used = group_uses(folder, x->stress.group.v2);
+	room = limit > used ? limit - used : 0;
+	if (limit < x->load.limit_bytes)
+		x->load.limit_bytes = limit;
+	if (!x->bounds.has_limit || room < x->bounds.room_bytes)
+		x->bounds.room_bytes = room;
+	x->bounds.has_limit = true;
+}
+
 /* A pod's limit may be on a group above the container's: the least counts. */
 static int find_limit(struct mem *x, struct err **err)
 {
 	_cleanup_free_ char *folder = strdup(x->stress.group.folder);
 	size_t above = strlen(x->stress.group.folder) - strlen(x->stress.group.path);
+	uint64_t limit;
 	int r;
 
 	if (!folder)
 		return err_errno(err, ENOMEM, "find the memory limit");
-	r = read_limit(folder, x->stress.group.v2, &x->load.limit_bytes, err);
-	for (int i = 0; r >= 0 && i < FOLDERS_MAX; i++) {
+	x->load.limit_bytes = UINT64_MAX;
+	r = read_limit(folder, x->stress.group.v2, &limit, err);
+	if (r < 0)
+		return r;
+	note_limit(x, folder, limit);
+	for (int i = 0; i < FOLDERS_MAX; i++) {
 		char *slash = strrchr(folder, '/');
-		uint64_t limit;
 
 		if (!slash || (size_t)(slash - folder) <= above)
 			break;
 		*slash = '\0';
-		if (read_limit(folder, x->stress.group.v2, &limit, NULL) >= 0 && limit < x->load.limit_bytes)
-			x->load.limit_bytes = limit;
+		if (read_limit(folder, x->stress.group.v2, &limit, NULL) >= 0)
+			note_limit(x, folder, limit);
 	}
-	return r;
+	return 0;
 }
 
 static int node_has_left(uint64_t *ret, struct err **err)
@@ -111,15 +147,14 @@ static int node_has_left(uint64_t *ret, struct err **err)
 static int how_much(struct mem *x, const struct params *p, struct err **err)
 {
 	bool has_limit;
-	uint64_t left;
 	int r;
 
 	r = find_limit(x, err);
 	if (r >= 0)
-		r = node_has_left(&left, err);
+		r = node_has_left(&x->bounds.left_bytes, err);
 	if (r < 0)
 		return r;
-	has_limit = x->load.limit_bytes != UINT64_MAX;
+	has_limit = x->bounds.has_limit;
 	x->load.oom = params_number(p, "oom");
 	x->load.rate_bytes_per_s = params_number(p, "rate");
 	x->load.bytes = params_number(p, "bytes");
@@ -134,11 +169,7 @@ static int how_much(struct mem *x, const struct params *p, struct err **err)
 	x->load.bytes += -x->load.bytes & 4095;		/* whole pages */
 	x->load.margin_bytes = has_limit && x->load.limit_bytes / 16 > MARGIN_LEAST ?
 				       x->load.limit_bytes / 16 : MARGIN_LEAST;
-	if (x->load.bytes > left / NODE_SHARE)
-		return err_set(err, EPERM,
-			"%" PRIu64 " bytes: the node has %" PRIu64 " left, and half of that is the most",
-			x->load.bytes, left);
-	return 0;
+	return mem_check(x->load.bytes, &x->bounds, err);
 }
 
 /* Where "oom_kill N" is: memory.events, or memory.oom_control in v1. */

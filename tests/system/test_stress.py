@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from disk_world import cpu_seconds, main, process_state, read, wait_until, write
+from disk_world import Target, cpu_seconds, main, process_state, read, scratch, wait_until, write
 
 MIB = 1 << 20
 
@@ -22,9 +22,9 @@ def rss(pid):
     return int(read(f"/proc/{pid}/statm").split()[1]) * 4096
 
 
-def memory_used(world):
+def memory_used(target):
     """Of the group, without what can be dropped at once."""
-    words = dict(line.split()[:2] for line in read(world.target.group("memory"), "memory.stat").splitlines())
+    words = dict(line.split()[:2] for line in read(target.group("memory"), "memory.stat").splitlines())
     if "total_rss" in words:
         return int(words["total_rss"]) + int(words["total_shmem"])
     return int(words["anon"]) + int(words["shmem"])
@@ -147,18 +147,18 @@ def test_the_instance_is_deleted(world):
 
 
 def test_memory_grows_and_comes_back(world):
-    before = memory_used(world)
+    before = memory_used(world.target)
     experiment = world.inject("mem-stress", bytes="96MiB", rate="48MiB")
     time.sleep(1)
-    half = memory_used(world) - before
+    half = memory_used(world.target) - before
     assert 24 * MIB < half < 90 * MIB, half
     info = wait_until(lambda: (e := world.agent.get(experiment))["evidence"]["reached"] and e, 15)
     pid, = world.workers()
     assert info and info["evidence"]["held_bytes"] == 96 * MIB, world.agent.get(experiment)
-    assert 92 * MIB < memory_used(world) - before < 110 * MIB
+    assert 92 * MIB < memory_used(world.target) - before < 110 * MIB
     assert rss(pid) > 96 * MIB and read(f"/proc/{pid}/oom_score_adj") == "1000"
     world.end(experiment)
-    assert wait_until(lambda: memory_used(world) - before < 8 * MIB, 5)
+    assert wait_until(lambda: memory_used(world.target) - before < 8 * MIB, 5)
 
 
 def test_memory_stops_before_the_limit(world):
@@ -203,6 +203,53 @@ def test_a_killed_memory_worker_is_told(world):
     info = world.agent.get(experiment)
     assert info["evidence"]["ended"][0]["killed_by"] == "KILL" and info["evidence"]["held_bytes"] == 0
     world.end(experiment)
+
+
+def node_has_left():
+    return next(int(line.split()[1]) * 1024 for line in read("/proc/meminfo").splitlines()
+                if line.startswith("MemAvailable:"))
+
+
+def test_a_memory_limit_above_half_of_what_the_node_has(world):
+    """Armed alone: nothing of it is taken."""
+    left = node_has_left() // MIB
+    with Limit(world, left * 7 // 10):
+        experiment = world.agent.arm("mem-stress", world.target.name, bytes=f"{left * 6 // 10}MiB")
+        info = world.agent.get(experiment)
+        assert info["state"] == "armed" and len(world.workers()) == 1, info
+        world.end(experiment)
+    with Limit(world, left * 2):
+        world.refused(403, ["fit below the memory limit", "keeps"], "mem-stress", percent="100%")
+        world.refused(403, ["fit below the memory limit"], "mem-stress", percent="100%", oom=True)
+
+
+def group_cpu_seconds(target):
+    usage = f"{target.group('cpuacct')}/cpuacct.usage"
+    if os.path.exists(usage):
+        return int(read(usage)) / 1e9
+    words = dict(line.split() for line in read(target.group("cpu"), "cpu.stat").splitlines())
+    return int(words["usage_usec"]) / 1e6
+
+
+def test_bystanders_of_cpu_and_memory(world):
+    """By the kernel's own accounts of the two groups: another instance's has none of ours."""
+    with scratch("stressby") as folder, Target(folder, "stressby") as other:
+        both = (world.target, other)
+        before = [group_cpu_seconds(t) for t in both]
+        experiment = world.inject("cpu-stress", workers=2)
+        assert wait_until(lambda: group_cpu_seconds(world.target) - before[0] > 1.5, 60)
+        ours, theirs = (group_cpu_seconds(t) - b for t, b in zip(both, before))
+        assert theirs < 0.5, (ours, theirs)
+        assert set(world.workers()).isdisjoint(other.pids())
+        world.end(experiment)
+        before_memory = [memory_used(t) for t in both]
+        experiment = world.inject("mem-stress", bytes="96MiB")
+        assert wait_until(lambda: world.agent.get(experiment)["evidence"]["reached"], 30)
+        ours_memory, theirs_memory = (memory_used(t) - b for t, b in zip(both, before_memory))
+        assert ours_memory > 90 * MIB and theirs_memory < 8 * MIB, (ours_memory, theirs_memory)
+        world.end(experiment)
+        print(f"  processor: {ours:.2f} s of ours, {theirs:.2f} s of the other's; memory: "
+              f"{ours_memory // MIB} MiB of ours, {theirs_memory // MIB} MiB of the other's")
 
 
 def test_disk_writes_reach_the_disk(world):
