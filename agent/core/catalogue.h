@@ -57,6 +57,9 @@ extern const struct fault_spec fault_mem_stress;
 extern const struct fault_spec fault_disk_stress;
 extern const struct fault_spec fault_disk_fill;
 
+/* clock-skew: the most that monotonic clocks may be ahead, since waits outlast the fault by it. */
+#define CLOCK_WAITS_LONGER_MAX_NS 600000000000ULL
+
 /* In each fault's file the lists have these names. */
 #define CATALOGUE_LISTS                                                                         \
 	.params = params, .n_params = ELEMENTS(params), .examples = examples,                   \

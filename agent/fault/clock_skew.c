@@ -205,10 +205,37 @@ static int check_monotonic(const struct skew *z, struct err **err)
 		duration_human(up, text));
 }
 
+/* By how much the clocks are ahead at the most; 0 for clocks that are behind. */
+static uint64_t ahead_ns(const struct skew *z)
+{
+	const struct fault *f = z->fault;
+	uint64_t length = f->duration_ns > z->after_ns ? f->duration_ns - z->after_ns : 0;
+
+	if (z->asked.offset_ns < 0 || z->asked.drift_ppm < 0)
+		return 0;
+	return (uint64_t)z->asked.offset_ns +
+	       (uint64_t)((unsigned __int128)length * (uint64_t)z->asked.drift_ppm / 1000000);
+}
+
+/* Waits last longer by as much, and no revert ends them. */
+static int check_waits(const struct skew *z, struct err **err)
+{
+	uint64_t ahead = ahead_ns(z);
+	char given[UNITS_TEXT_MAX], most[UNITS_TEXT_MAX];
+
+	if (z->clocks == CLOCKS_REALTIME || ahead <= CLOCK_WAITS_LONGER_MAX_NS)
+		return 0;
+	return err_set(err, EINVAL,
+		"drift: with it monotonic clocks are %s ahead at the fault's end (allowed: up to %s): waits "
+		"may last longer by it, also afterwards", duration_human(ahead, given),
+		duration_format(CLOCK_WAITS_LONGER_MAX_NS, most));
+}
+
 static int read_params(struct skew *z, const struct fault *f, struct err **err)
 {
 	const struct params *p = f->params;
 	bool back = params_number(p, "direction") == DIRECTION_BACK;
+	int r;
 
 	z->fault = f;
 	z->postmaster = (struct proc_id){f->instance->pid, f->instance->start_ticks};
@@ -220,7 +247,8 @@ static int read_params(struct skew *z, const struct fault *f, struct err **err)
 	z->asked.strobe_ns = params_number(p, "strobe");
 	if (f->duration_ns && z->after_ns >= f->duration_ns)
 		return err_set(err, EINVAL, "after: the fault ends before the clock would change");
-	return check_monotonic(z, err);
+	r = check_monotonic(z, err);
+	return r < 0 ? r : check_waits(z, err);
 }
 
 /* Now, on each clock that is to be wrong. */
@@ -408,6 +436,8 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 	if (z->patch.remark)
 		json_add_string(ret->detail, "remark", z->patch.remark);
 	json_add_uint(ret->detail, "processes", skewed);
+	if (ahead_ns(z) > 0)
+		json_add_ms(ret->detail, "waits_longer_ms", ahead_ns(z));
 	json_add_ms(ret->detail, "stop_ms", z->stop_ns);
 	json_add_uint(ret->detail, "tries", z->tries);
 	json_add_item(ret->detail, "listed", listed);

@@ -2,6 +2,7 @@
 process's vDSO, bystanders, programs that are not PostgreSQL, and agents that die or stand still."""
 import ctypes
 import os
+import re
 import select
 import shutil
 import signal
@@ -18,10 +19,18 @@ from lib_postgres import (
 CLOCK = "select extract(epoch from clock_timestamp())"
 HOUR = 3600
 CYCLES = 50
-# Threads read clocks as fast as they can and look for steps back; asked, it tells the time.
+ETCD_CLIENTS, ETCD_PEERS = "http://127.0.0.1:23791", "http://127.0.0.1:23801"
+# Threads read clocks as fast as they can and look for steps back; asked, it tells the time: by
+# clock_gettime, monotonic, how far gettimeofday and time are from clock_gettime, how many steps back.
 MANAGER = """
-import os, sys, threading, time
+import ctypes, os, sys, threading, time
 bad = []
+libc = ctypes.CDLL(None)
+libc.time.restype = ctypes.c_long
+def disagree():
+    day, now = (ctypes.c_long * 2)(), time.clock_gettime(time.CLOCK_REALTIME)
+    libc.gettimeofday(day, None)
+    return max(abs(day[0] + day[1] / 1e6 - now), abs(libc.time(None) + 0.5 - now))
 def read():
     last = time.monotonic()
     while True:
@@ -44,8 +53,7 @@ for line in sys.stdin:
         os.close(read_end)
         os.close(write_end)
     else:
-        print(time.time(), time.monotonic(), int(time.time()) - int(time.mktime(time.localtime())),
-              len(bad), flush=True)
+        print(time.time(), time.monotonic(), disagree(), len(bad), flush=True)
 """
 
 
@@ -353,57 +361,158 @@ def test_manager_and_all(world):
     session.close()
 
 
+class Monotonic:
+    """How far a program's monotonic clock is from the node's, beside what it was."""
+
+    def __init__(self, program):
+        self.program, self.before = program, 0
+        self.before = self.off()
+
+    def off(self):
+        return float(self.program.ask().split()[1]) - time.monotonic() - self.before
+
+
 def test_monotonic(world):
-    program = python(world, 0)      # Python's threads wait for one another by the kernel's clock
-    before = float(program.ask().split()[1]) - time.monotonic()
+    for threads, sign, offset in ((0, 1, 600), (0, -1, 60), (4, -1, 60)):
+        # Python's threads wait for one another by the kernel's clock: forward they would stand.
+        program = python(world, threads)
+        clock = Monotonic(program)
+        experiment = world.agent.inject("clock-skew", world.name, {
+            "offset": f"{offset}s", "processes": "manager", "clocks": "monotonic",
+            "direction": "forward" if sign > 0 else "back"})
+        near(program.off(), 0)
+        near(clock.off(), sign * offset)
+        told = world.agent.get(experiment)["evidence"].get("waits_longer_ms")
+        assert told == (offset * 1000 if sign > 0 else None), told
+        world.agent.revert(experiment)
+        near(clock.off(), 0)
+        near(program.off(), 0)
+        expect_clean(world, experiment)
+        program.end()
+
+
+def test_monotonic_forward_with_threads(world):
+    """They stand; what they wait for comes the offset later at the most, as the evidence says."""
+    program = python(world, 4)
+    clock = Monotonic(program)
     experiment = world.agent.inject("clock-skew", world.name, {
-        "offset": "10m", "processes": "manager", "clocks": "monotonic"})
-    wall, monotonic, _, _ = (float(x) for x in program.ask().split())
-    near(wall - time.time(), 0)
-    near(monotonic - time.monotonic() - before, 600)
+        "offset": "3s", "processes": "manager", "clocks": "both"}, duration_ms=60000)
+    assert world.agent.get(experiment)["evidence"]["waits_longer_ms"] == 3000
+    program.process.stdin.write(b"time\n")
+    program.process.stdin.flush()
     world.agent.revert(experiment)
-    wall, monotonic, _, _ = (float(x) for x in program.ask().split())
-    near(monotonic - time.monotonic() - before, 0)
     expect_clean(world, experiment)
+    start = time.monotonic()
+    program.line(30)
+    near(clock.off(), 0)
+    near(program.off(), 0)
+    took = time.monotonic() - start
+    assert took < 20, took
+    print(f"  threads went on {took:.1f} s after the end of 3 s ahead")
     program.end()
 
 
-def test_programs_survive(world):
-    """Threads that read clocks all the time, and a Go program."""
-    programs = [python(world)]
+def explained_ms(session, statement):
+    """What PostgreSQL measured by its monotonic clock, and what passed here."""
+    start, text = time.monotonic(), ""
+    session.send(f"explain (analyze, timing off, costs off) {statement}")
+    while not re.search(r"Execution Time: \S+ ms", text):
+        line = session.receive(20)
+        assert line, text
+        text += line + "\n"
+    took = time.monotonic() - start
+    return float(re.search(r"Execution Time: (\S+) ms", text)[1]), took * 1000
+
+
+def test_monotonic_of_postgres(world):
+    """EXPLAIN's times are the monotonic clock's; what PostgreSQL waits for still comes when it should."""
+    session = Session(world.server)
+    measured, took = explained_ms(session, "select pg_sleep(1)")
+    assert 1000 <= measured <= took, (measured, took)
+    for clocks in ("monotonic", "both"):
+        for direction, sign in (("forward", 1), ("back", -1)):
+            params = {"drift": 500000, "direction": direction, "clocks": clocks}
+            experiment = world.agent.inject("clock-skew", world.name, params)
+            measured, took = explained_ms(session, "select pg_sleep(1)")
+            share = measured / took
+            assert abs(share - (1 + sign * 0.5)) < 0.15, (params, measured, took)
+            told = world.agent.get(experiment)["evidence"].get("waits_longer_ms")
+            assert (told is not None) == (sign > 0), told
+            world.agent.revert(experiment)
+            near(off(session), 0)
+            expect_clean(world, experiment)
+            jump = {"offset": "60s", "direction": direction, "clocks": clocks}
+            if clocks == "monotonic":   # pg_sleep() itself counts by the time of day
+                jump["after"] = "1s"
+            experiment = world.agent.inject("clock-skew", world.name, jump)
+            if clocks == "monotonic":
+                measured, took = explained_ms(session, "select pg_sleep(2) from generate_series(1, 2)")
+                assert abs(measured - took - sign * 60000) < 2000, (jump, measured, took)
+            near(off(session), sign * 60 if clocks == "both" else 0)
+            near(off_anew(world.server), sign * 60 if clocks == "both" else 0)
+            assert session.ask("set statement_timeout = '300ms'; select 7") == "7"
+            start = time.monotonic()
+            answer = session.ask("select pg_sleep(20)", 20)
+            assert answer and "statement timeout" in answer, answer
+            assert 0.2 < time.monotonic() - start < 5, "a timeout that came at another time"
+            assert session.ask("reset statement_timeout; select 9") == "9"
+            world.agent.revert(experiment)
+            near(off(session), 0)
+            expect_clean(world, experiment)
+            measured, took = explained_ms(session, "select pg_sleep(0.5)")
+            assert 500 <= measured <= took, (measured, took)
+    session.close()
+
+
+def start_etcd(world):
     etcd = shutil.which("etcd")
-    folder = f"{world.server.folder}/etcd"
-    if etcd:
-        programs.append(Program(world, etcd, "--data-dir", folder, "--listen-client-urls",
-                                "http://127.0.0.1:23791", "--advertise-client-urls",
-                                "http://127.0.0.1:23791", "--listen-peer-urls",
-                                "http://127.0.0.1:23801", "--initial-advertise-peer-urls",
-                                "http://127.0.0.1:23801", "--initial-cluster",
-                                "default=http://127.0.0.1:23801"))
-        wait_for("etcd answers", lambda: etcd_health(world))
-    pids = [p.pid for p in programs]
-    for i in range(CYCLES):
-        experiment = world.agent.inject("clock-skew", world.name, {
-            "offset": "1h", "processes": "all", "mechanism": ("detour", "stub")[i % 5 == 4]})
-        near(programs[0].off(), HOUR)
-        world.agent.revert(experiment)
-        near(programs[0].off(), 0)
-    assert [p.pid for p in programs] == pids
-    assert programs[0].ask().split()[3] == "0", "the monotonic clock went back"
-    if etcd:
-        assert wait_for("etcd answers", lambda: etcd_health(world))
-    expect_clean(world, experiment)
-    for program in programs:
-        program.end()
-    print(f"  {CYCLES} cycles with a Python program of 5 threads" + (" and etcd" if etcd else ""))
+    assert etcd, "no etcd: sudo tools/deps lab"
+    program = Program(world, etcd, "--data-dir", f"{world.server.folder}/etcd", "--listen-client-urls",
+                      ETCD_CLIENTS, "--advertise-client-urls", ETCD_CLIENTS, "--listen-peer-urls", ETCD_PEERS,
+                      "--initial-advertise-peer-urls", ETCD_PEERS, "--initial-cluster", f"default={ETCD_PEERS}")
+    wait_for("etcd answers", lambda: etcd_answer(world))
+    return program
 
 
-def etcd_health(world):
-    ask = ("import urllib.request as u; "
-           "print(u.urlopen('http://127.0.0.1:23791/health', timeout=5).read().decode())")
+def etcd_answer(world):
+    """How far etcd's clock is from the node's, by the Date of an answer; None: it is not healthy."""
+    ask = ("import email.utils as e, time, urllib.request as u; "
+           f"a = u.urlopen('{ETCD_CLIENTS}/health', timeout=5); "
+           "print(a.read().decode(), e.parsedate_to_datetime(a.headers['Date']).timestamp() - time.time())")
     done = subprocess.run(["nsenter", "-t", str(world.server.postmaster), "-n", "/usr/bin/python3",
                            "-c", ask], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-    return '"true"' in done.stdout.decode()
+    words = done.stdout.decode().split()
+    return float(words[-1]) if words and '"true"' in words[0] else None
+
+
+def test_programs_survive(world):
+    """Threads that read clocks all the time, and a Go program: skewed each time, and they go on."""
+    reader, etcd = python(world), start_etcd(world)
+    pids = [reader.pid, etcd.pid]
+    near(etcd_answer(world), 0)
+    for i in range(CYCLES):
+        mechanism = ("detour", "stub")[i % 5 == 4]
+        experiment = world.agent.inject("clock-skew", world.name, {
+            "offset": "1h", "processes": "all", "mechanism": mechanism})
+        now, _, disagree, _ = (float(x) for x in reader.ask().split())
+        near(now - time.time(), HOUR)
+        assert disagree < 1, f"clock_gettime, gettimeofday and time are {disagree} s apart"
+        evidence = world.agent.get(experiment)["evidence"]
+        skewed = {p["pid"]: p["mechanism"] for p in evidence["listed"]}
+        assert all(skewed.get(pid) == mechanism for pid in pids), (pids, evidence)
+        if i % 5 >= 3:
+            near(etcd_answer(world), HOUR)
+        world.agent.revert(experiment)
+        near(reader.off(), 0)
+    assert [reader.pid, etcd.pid] == pids
+    _, _, disagree, steps = (float(x) for x in reader.ask().split())
+    assert steps == 0, "the monotonic clock went back"
+    assert disagree < 1, disagree
+    near(etcd_answer(world), 0)
+    expect_clean(world, experiment)
+    for program in (reader, etcd):
+        program.end()
+    print(f"  {CYCLES} cycles with a Python program of 5 threads and etcd")
 
 
 def refused(world, status, words, instance, params):
@@ -422,6 +531,9 @@ def test_refusals(world):
     refused(world, 400, ["offset"], world.name, {})
     refused(world, 400, ["offset"], world.name, {"offset": "0"})
     refused(world, 400, ["after"], world.name, {"offset": "1h", "after": "2h"})
+    refused(world, 400, ["11m forward", "allowed: up to 10m"], world.name, {"offset": "11m", "clocks": "both"})
+    refused(world, 400, ["ahead at the fault's end", "up to 10m"], world.name,
+            {"offset": "10m", "drift": 1000, "clocks": "monotonic"})
     refused(world, 400, ["up for only"], world.name,
             {"offset": "80000h", "clocks": "both", "direction": "back"})
     # The plain server shares its cgroup with this test and the agent.

@@ -54,6 +54,15 @@ static const struct fault_example examples[] = {
 
 static int check(const struct params *p, struct err **err)
 {
+	uint64_t offset = params_number(p, "offset");
+	bool forward = params_number(p, "direction") == 0, uptime = params_number(p, "clocks") != 0;
+	char given[UNITS_TEXT_MAX], most[UNITS_TEXT_MAX];
+
+	if (forward && uptime && offset > CLOCK_WAITS_LONGER_MAX_NS)
+		return err_set(err, -EINVAL,
+			"offset: %s forward for monotonic clocks (allowed: up to %s): waits may last longer by "
+			"it, also after the fault's end", duration_format(offset, given),
+			duration_format(CLOCK_WAITS_LONGER_MAX_NS, most));
 	if (params_number(p, "offset") == 0 && params_number(p, "drift") == 0)
 		return err_set(err, -EINVAL,
 			"offset: an offset, a drift or both are required");
@@ -77,9 +86,11 @@ const struct fault_spec fault_clock_skew = {
 		"and why. The monotonic clocks of a process in a time namespace of its own are "
 		"left alone.\n\n"
 		"A wait until a point in time ends by the kernel's clock: in a program whose clock is "
-		"ahead it takes longer by the offset, also after the fault's end. So monotonic "
+		"ahead it takes longer by as much, also after the fault's end. So monotonic "
 		"forward brings programs with threads to a standstill: Python's wait so for one "
-		"another.\n\n"
+		"another, and go on only when that wait is over. The evidence says by how much waits "
+		"may last longer (waits_longer_ms); monotonic forward is refused above 10 minutes, "
+		"what drift adds until the fault's end included. Behind, such waits end too early.\n\n"
 		"For the skew to be put on and taken off, the processes stand still for some "
 		"milliseconds. Meanwhile nobody else may trace them: a debugger, or another fault that "
 		"does (proc-freeze), is named in the refusal.",

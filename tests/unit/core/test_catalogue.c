@@ -158,6 +158,11 @@ Test(catalogue, proc_freeze)
 Test(catalogue, clock_skew)
 {
 	taken("clock-skew", "{'offset':'1h'}");
+	taken("clock-skew", "{'offset':'87600h','direction':'back','clocks':'both'}");
+	taken("clock-skew", "{'offset':'87600h','clocks':'realtime'}");
+	taken("clock-skew", "{'offset':'10m','clocks':'monotonic'}");
+	refused("clock-skew", "{'offset':'601s','clocks':'monotonic'}", "offset: 10m1s forward");
+	refused("clock-skew", "{'offset':'1h','clocks':'both'}", "allowed: up to 10m");
 	taken("clock-skew", "{'drift':500,'direction':'back','clocks':'both','processes':'all'}");
 	taken("clock-skew", "{'offset':'90s','strobe':'5s','after':'20s','mechanism':'stub'}");
 	refused("clock-skew", "{}", "are required");
@@ -323,4 +328,16 @@ Test(catalogue, disk_faults)
 	taken("disk-error", "{'errno':'ENOSPC','after':5,'operations':'write','paths':'temp'}");
 	refused("disk-error", "{'errno':'EPERM'}", "EROFS");
 	refused("disk-error", "{'errno':'EROFS','operations':['read'],'mechanism':'file'}", "EROFS");
+}
+
+Test(catalogue, cpu_throttle)
+{
+	taken("cpu-throttle", "{}");
+	taken("cpu-throttle", "{'quota':'150%'}");
+	taken("cpu-throttle", "{'quota':'10000%'}");
+	refused("cpu-throttle", "{'quota':'10001%'}", "above 10000%");
+	refused("cpu-throttle", "{'quota':'10001%'}", "allowed: 1%..10000%");
+	refused("cpu-throttle", "{'quota':'0.5%'}", "out of range");
+	refused("cpu-throttle", "{'quota':'99999999%'}", "above 10000%");
+	refused("cpu-stress", "{'load':'101%'}", "above 100%");
 }

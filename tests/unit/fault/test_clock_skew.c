@@ -420,6 +420,59 @@ Test(clock_skew, refusals)
 	scene_end(&s);
 }
 
+/* The offset alone is within what is allowed; with the drift of its ten minutes it is not. */
+Test(clock_skew, waits_that_would_last_too_long)
+{
+	static const struct {
+		const char *params;
+		int code;
+	} cases[] = {
+		{"{\"offset\": \"5m\", \"drift\": 500000, \"clocks\": \"monotonic\"}", 0},
+		{"{\"offset\": \"5m\", \"drift\": 500100, \"clocks\": \"monotonic\"}", -EINVAL},
+		{"{\"offset\": \"10m\", \"drift\": 1, \"clocks\": \"both\"}", -EINVAL},
+		{"{\"offset\": \"10m\", \"drift\": 900000, \"clocks\": \"realtime\"}", 0},
+		{"{\"drift\": 900000, \"clocks\": \"both\", \"direction\": \"back\"}", 0},
+	};
+	struct scene s;
+
+	for (size_t i = 0; i < ELEMENTS(cases); i++) {
+		_cleanup_err_ struct err *err = NULL;
+
+		scene_start(&s, cases[i].params);
+		cr_expect_eq(driver_clock_skew.arm(&s.fault, &s.undo, &err), cases[i].code, "%s: %s",
+			cases[i].params, err_text(err));
+		if (cases[i].code)
+			cr_expect(strstr(err_text(err), "ahead at the fault's end (allowed: up to 10m)"), "%s",
+				err_text(err));
+		scene_end(&s);
+	}
+}
+
+static double told_ms(const char *params)
+{
+	_cleanup_err_ struct err *err = NULL;
+	struct evidence e = {0};
+	const cJSON *item;
+	struct scene s;
+	double ms;
+
+	scene_start(&s, params);
+	cr_assert_eq(driver_clock_skew.arm(&s.fault, &s.undo, &err), 0, "%s", err_text(err));
+	cr_assert_eq(driver_clock_skew.observe(&s.fault, &e, NULL), 0);
+	item = json_get(e.detail, "waits_longer_ms");
+	ms = item ? item->valuedouble : -1;
+	cJSON_Delete(e.detail);
+	scene_end(&s);
+	return ms;
+}
+
+Test(clock_skew, evidence_tells_by_how_much_waits_may_last_longer)
+{
+	cr_expect_eq(told_ms("{\"offset\": \"40s\", \"clocks\": \"both\"}"), 40000);
+	cr_expect_eq(told_ms("{\"offset\": \"40s\", \"drift\": 1000, \"after\": \"100s\"}"), 40500);
+	cr_expect_eq(told_ms("{\"offset\": \"40s\", \"direction\": \"back\"}"), -1);
+}
+
 Test(clock_skew, records)
 {
 	static const char *const bad[] = {"{}", "{\"token\": 0}", "{\"token\": \"x\"}", "[]",
