@@ -6,7 +6,6 @@
 #include <string.h>
 #include "core/cleanup.h"
 #include "fault/proc_choice.h"
-#include "instance/dcs.h"
 
 #define OWNED_MAX 65536
 
@@ -75,13 +74,14 @@ static bool is_owned(const struct inodes *n, uint32_t inode)
 	return false;
 }
 
-static enum conn_role role_of(const struct sock_info *s, uint16_t port, const struct inodes *replication)
+static enum conn_role role_of(const struct sock_info *s, uint16_t port, const struct inodes *replication,
+	const struct conn_store *store, const struct params *params)
 {
 	if (is_owned(replication, s->inode))
 		return CONN_REPLICATION;
 	if (s->local_port == port)
 		return CONN_CLIENT;
-	return dcs_is_store_port(s->remote_port) ? CONN_DCS : CONN_OTHER;
+	return conn_store_has(store, s, params_peers(params, "peers")) ? CONN_DCS : CONN_OTHER;
 }
 
 static bool in_range(const struct peer *p, uint16_t port)
@@ -127,7 +127,8 @@ static bool is_meant(const struct conn *c, const struct params *params)
 }
 
 int conn_choose(int fd, const struct instance_info *i, const struct proc_id *postmaster,
-	const struct params *params, struct conn **ret, size_t *ret_count, struct err **err)
+	const struct conn_store *store, const struct params *params, struct conn **ret, size_t *ret_count,
+	struct err **err)
 {
 	_cleanup_(inodes_done) struct inodes replication = {0};
 	_cleanup_free_ struct sock_info *sockets = NULL;
@@ -145,7 +146,7 @@ int conn_choose(int fd, const struct instance_info *i, const struct proc_id *pos
 		return err_errno(err, ENOMEM, "choose connections");
 	for (size_t k = 0; k < n; k++) {
 		struct conn c = {.socket = sockets[k],
-			.role = role_of(&sockets[k], i->port, &replication)};
+			.role = role_of(&sockets[k], i->port, &replication, store, params)};
 
 		if (is_meant(&c, params))
 			list[count++] = c;

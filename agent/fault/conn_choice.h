@@ -5,6 +5,7 @@
 #include "core/err.h"
 #include "core/param.h"
 #include "core/wire.h"
+#include "fault/conn_store.h"
 #include "kernel/proc.h"
 #include "kernel/sock_diag.h"
 
@@ -12,7 +13,7 @@
  * What a connection is for, the first that fits:
  *   replication  a walsender, a walreceiver or a worker of logical replication has the socket open
  *   client       its local port is the instance's
- *   dcs          its remote port is a configuration store's (instance/dcs.h)
+ *   dcs          the manager's, to its configuration store (conn_store.h)
  *   other        anything else in the namespace
  * A backend becomes a walsender when it has read its client's first message: for that moment it is a
  * client's.
@@ -29,7 +30,8 @@ extern const char *const conn_role_words[CONN_ROLE_MAX];
 
 /* fd: of sock_diag_open(). Those that role, peers and ports of params mean. Caller frees. */
 int conn_choose(int fd, const struct instance_info *i, const struct proc_id *postmaster,
-	const struct params *params, struct conn **ret, size_t *ret_count, struct err **err);
+	const struct conn_store *store, const struct params *params, struct conn **ret, size_t *ret_count,
+	struct err **err);
 
 /* Does the peer mean this connection? Its ports are those of either end. */
 bool conn_matches_peer(const struct sock_info *s, const struct peer *p);

@@ -139,11 +139,30 @@ static int open_diag(const struct instance_info *i, int *ret_fd, struct err **er
 
 static int reset_round(void *data, struct err **err);
 
+/* Those that role, peers and ports mean now. Who is the manager matters for role dcs alone: for the others it
+ * only gives a connection its name. */
+static int choose(const struct reset *x, int diag_fd, struct conn **ret, size_t *ret_count, struct err **err)
+{
+	const struct params *p = x->fault->params;
+	struct proc_id postmaster = {x->instance->pid, x->instance->start_ticks};
+	_cleanup_(conn_store_done) struct conn_store store = {0};
+	enum conn_role role = (enum conn_role)params_number(p, "role");
+	int r = 0;
+
+	if (role == CONN_DCS) {
+		r = conn_store_find(&postmaster, x->instance, &store, err);
+		if (r >= 0)
+			r = conn_store_check(&store, params_peers(p, "peers"), err);
+	} else if (role == CONN_ANY) {
+		conn_store_find(&postmaster, x->instance, &store, NULL);
+	}
+	return r < 0 ? r : conn_choose(diag_fd, x->instance, &postmaster, &store, p, ret, ret_count, err);
+}
+
 static int arm(struct fault *f, struct undo *ret, struct err **err)
 {
 	_cleanup_(reset_freep) struct reset *x = calloc(1, sizeof(*x));
 	_cleanup_free_ struct conn *list = NULL;
-	struct proc_id postmaster = {f->instance->pid, f->instance->start_ticks};
 	size_t n;
 	int r;
 
@@ -163,7 +182,7 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	node_point(f->node, FAULT, "opening");
 	r = open_diag(x->instance, &x->diag_fd, err);
 	if (r >= 0)	/* a look that changes nothing: firing will need the same */
-		r = conn_choose(x->diag_fd, x->instance, &postmaster, f->params, &list, &n, err);
+		r = choose(x, x->diag_fd, &list, &n, err);
 	node_point(f->node, FAULT, "opened");
 	if (r < 0)
 		return r;
@@ -184,12 +203,11 @@ static void hit(struct reset *x, const struct conn *c)
 
 static int reset_chosen(struct reset *x, int diag_fd, struct err **err)
 {
-	struct proc_id postmaster = {x->instance->pid, x->instance->start_ticks};
 	_cleanup_free_ struct conn *list = NULL;
 	size_t n, count;
 	int r;
 
-	r = conn_choose(diag_fd, x->instance, &postmaster, x->fault->params, &list, &n, err);
+	r = choose(x, diag_fd, &list, &n, err);
 	if (r < 0)
 		return r;
 	x->matched += n;

@@ -1,5 +1,9 @@
 """conn-reset on a real PostgreSQL, seen by the two ends of each connection and by a bystander."""
 import ctypes
+import os
+import select
+import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -7,7 +11,7 @@ import threading
 
 import suite
 from harness.agent import Agent, AgentError
-from lib_postgres import Server, Session, bin_dir, cgroup_root, wait_for
+from lib_postgres import Server, Session, bin_dir, cgroup_root, children, title, wait_for
 
 PORT, PLAIN_PORT, STORE_PORT = 55441, 55442, 2379
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -69,6 +73,11 @@ class World:
             s.bind((source, 0))
             s.connect(("127.0.0.1", port))
             return s
+        return inside(self.server.postmaster, make)
+
+    def raw_to(self, address, port):
+        def make():
+            return socket.create_connection((address, port))
         return inside(self.server.postmaster, make)
 
     def reset_once(self, params, hits):
@@ -145,21 +154,115 @@ def test_replication_alone_and_clients_alone(world):
             receiver.wait()
 
 
-def test_the_store_alone(world):
+# What it is told to connect to it keeps open; a line for each, and for each connection that ended.
+MANAGER = """
+import selectors, socket, sys
+poll = selectors.DefaultSelector()
+for text in sys.argv[1:]:
+    host, port = text.split(":")
+    s = socket.create_connection((host, int(port)))
+    poll.register(s, selectors.EVENT_READ, text)
+    print("connected", text, flush=True)
+while poll.get_map():
+    for key, _ in poll.select():
+        try:
+            what = "closed" if key.fileobj.recv(1) == b"" else "data"
+        except ConnectionError:
+            what = "reset"
+        poll.unregister(key.fileobj)
+        print(what, key.data, flush=True)
+sys.stdin.read()
+"""
+
+
+class Manager:
+    """A program that looks like Patroni, or has another name, in the server's namespaces, with connections of its own."""
+
+    def __init__(self, world, *to, name="python3", environment=()):
+        self.folder = tempfile.mkdtemp(prefix="pj-reset-")
+        script = f"{self.folder}/patroni"
+        with open(script, "w", encoding="ascii") as f:
+            f.write(MANAGER)
+        inside = str(world.server.postmaster)
+        self.process = subprocess.Popen(
+            ["nsenter", "-t", inside, "-n", "-p", "--", "env", *environment, "bash", "-c",
+             'exec -a "$0" "$@"', name, "/usr/bin/python3", script, *to],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for text in to:
+            assert self.process.stdout.readline() == f"connected {text}\n"
+
+    def said(self, limit=5.0):
+        """A connection's end, or None."""
+        ready, _, _ = select.select([self.process.stdout], [], [], limit)
+        return self.process.stdout.readline().strip() if ready else None
+
+    def end(self):
+        for pid in children(self.process.pid):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
+        self.process.stdin.close()
+        self.process.stdout.close()
+        shutil.rmtree(self.folder)
+
+
+def listener(world, address, port):
     def make():
-        listener = socket.socket()
-        listener.bind(("127.0.0.1", STORE_PORT))
-        listener.listen(4)
-        return listener
-    listener = inside(world.server.postmaster, make)
-    store, client = world.raw(port=STORE_PORT), world.raw()
-    there, _ = listener.accept()
-    world.reset_once({"role": "dcs"}, 1)
-    assert is_reset(store) and is_reset(there)
-    assert not is_reset(client, 0.3), "a client was hit"
-    assert world.raw(port=STORE_PORT), "a listener is no connection"
-    for s in (listener, store, client, there):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind((address, port))
+        s.listen(8)
+        return s
+    return inside(world.server.postmaster, make)
+
+
+def test_the_managers_store_alone(world):
+    """Another program's connection to the same port is no connection of the manager's."""
+    store, rest = listener(world, "127.0.0.1", STORE_PORT), listener(world, "127.0.0.1", 8008)
+    manager = Manager(world, f"127.0.0.1:{STORE_PORT}", "127.0.0.1:8008")
+    bystander, client = world.raw(port=STORE_PORT), world.raw()
+    evidence = world.reset_once({"role": "dcs"}, 1)
+    assert evidence["reset"]["dcs"] == 1, evidence
+    assert evidence["connections"][0]["remote"] == f"127.0.0.1:{STORE_PORT}", evidence
+    assert manager.said() == f"reset 127.0.0.1:{STORE_PORT}"
+    assert manager.said(0.3) is None, "what is not the store's was hit"
+    assert not is_reset(bystander, 0.3), "a client of the same port was hit"
+    assert not is_reset(client, 0.3), "a client of PostgreSQL was hit"
+    assert world.reset_once({"role": "dcs"}, 0)["matched"] == 0
+    manager.end()
+    for s in (store, rest, bystander, client):
         s.close()
+
+
+def test_the_api_server_as_store(world):
+    """By the manager's environment, and by what the coordinator says."""
+    service, endpoint = listener(world, "127.0.9.1", 443), listener(world, "127.0.9.2", 6443)
+    to = ["127.0.9.1:443", "127.0.9.2:6443"]
+    manager = Manager(world, *to, environment=["KUBERNETES_SERVICE_HOST=127.0.9.1", "KUBERNETES_SERVICE_PORT=443"])
+    bystanders = [world.raw_to("127.0.9.1", 443), world.raw_to("127.0.9.2", 6443)]
+    world.reset_once({"role": "dcs"}, 1)
+    assert manager.said() == "reset 127.0.9.1:443" and manager.said(0.3) is None
+    world.reset_once({"role": "dcs", "peers": ["dcs=127.0.9.2/32:6443"]}, 1)
+    assert manager.said() == "reset 127.0.9.2:6443"
+    assert not any(is_reset(s, 0.3) for s in bystanders), "another program's connection was hit"
+    manager.end()
+    for s in (service, endpoint, *bystanders):
+        s.close()
+
+
+def test_no_store_that_could_be_found(world):
+    def refused(*words):
+        try:
+            world.agent.arm("conn-reset", world.name, {"role": "dcs"})
+        except AgentError as e:
+            assert all(w in str(e) for w in words), e
+            assert world.agent.entries() == []
+            return
+        raise AssertionError("armed")
+    refused("no manager of", "Patroni")
+    manager = Manager(world, name="repmgrd")
+    wait_for("its name", lambda: any(title(p).startswith("repmgrd ") for p in children(manager.process.pid)))
+    refused("repmgrd has no configuration store")
+    manager.end()
 
 
 def test_peers_and_ports(world):

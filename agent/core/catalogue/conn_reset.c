@@ -6,7 +6,7 @@ static const struct param_spec params[] = {
 	{.name = "role", .type = PARAM_ENUM, .fallback = "any", .choices = role_choices,
 		.help = "What the connection is for. client: it came in at the instance's port. "
 			"replication: a walsender, a walreceiver or a worker of logical "
-			"replication has it. dcs: the manager's, to the configuration store. any: "
+			"replication has it. dcs: the manager's own, to the configuration store. any: "
 			"every TCP connection of the instance's network."},
 	{.name = "peers", .type = PARAM_PEERS, .fallback = "all",
 		.help = "Who is at the other end: all, primary, replicas, instances, dcs, "
@@ -46,6 +46,12 @@ const struct fault_spec fault_conn_reset = {
 		"replication are told from those of clients by PostgreSQL's own process titles; a "
 		"new replication connection counts as a client's until the server has read its "
 		"first message. Connections over unix sockets are not touched.\n\n"
+		"dcs means connections that a process of the manager has open (Patroni, CloudNativePG's "
+		"instance manager, stolon-keeper): to a store's client port (etcd 2379 and 4001, Consul 8500 "
+		"and 8501, ZooKeeper 2181), to the Kubernetes API server that its environment names, or "
+		"to what the coordinator knows the store to be (peers dcs: the API server's endpoints, too). "
+		"Other programs' connections to the same ports are not touched. Refused is an instance "
+		"without a manager that is known, and one whose manager has no store that could be found.\n\n"
 		"The evidence counts what was reset, by role, and lists the first of them.",
 	.mechanism =
 		"SOCK_DESTROY through inet_diag (netlink) in the instance's network namespace: the "

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include "core/json.h"
 #include "fault/conn_choice.h"
 #include "fault/fault.h"
@@ -93,6 +94,7 @@ static void connect_ends(uint16_t port, int ends[2])
 
 struct choice {
 	int fd;
+	struct conn_store store;
 	struct instance_info instance;
 	struct postmaster postmaster;
 };
@@ -109,7 +111,7 @@ static int chosen(struct choice *c, const char *json, enum conn_role role)
 
 	cr_assert_eq(json_parse(json, strlen(json), &object, NULL), 0);
 	cr_assert_eq(params_from_json(&fault_conn_reset, object, &params, NULL), 0, "%s", json);
-	cr_assert_eq(conn_choose(c->fd, &c->instance, &c->postmaster.id, params, &list, &n, &err), 0, "%s", err_text(err));
+	cr_assert_eq(conn_choose(c->fd, &c->instance, &c->postmaster.id, &c->store, params, &list, &n, &err), 0, "%s", err_text(err));
 	count = (int)n;
 	for (size_t i = 0; role != CONN_ANY && i < n; i++)
 		if (list[i].role != role)
@@ -122,7 +124,9 @@ Test(conn_choice, what_each_connection_is_for, .timeout = 60)
 {
 	struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
 	struct choice c = {.instance = {.name = (char *)"lab/pg1", .cluster_name = (char *)"lab", .port = PORT}};
-	int sender[2], client[2], store[2], other[2], s, netns;
+	int sender[2], client[2], store[2], same[2], other[2], s, netns;
+	struct stat st;
+	uint32_t managers;
 
 	if (geteuid() != 0 || unshare(CLONE_NEWNET) < 0)
 		cr_skip_test("needs root");
@@ -133,15 +137,23 @@ Test(conn_choice, what_each_connection_is_for, .timeout = 60)
 	connect_ends(PORT, sender);
 	connect_ends(PORT, client);
 	connect_ends(2379, store);
+	connect_ends(2379, same);
 	connect_ends(7777, other);
 	postmaster_start(&c.postmaster, (const char *const[]){"postgres: lab: walsender r 127.0.0.1(1)",
 		"postgres: lab: alice app 127.0.0.1(2) idle", NULL}, sender[0], (char *[]){NULL});
 
-	/* The other end of the two is seen here as well, and is nobody's; 2379 is a store's for who calls it. */
-	cr_expect_eq(chosen(&c, "{}", CONN_ANY), 8);
+	/* The other ends are seen here as well, and are nobody's. Of the two to a store's port one is the manager's. */
+	cr_assert_eq(fstat(store[1], &st), 0);
+	managers = (uint32_t)st.st_ino;
+	c.store = (struct conn_store){.manager = "Patroni", .sockets = &managers, .n_sockets = 1};
+	cr_expect_eq(chosen(&c, "{}", CONN_ANY), 10);
 	cr_expect_eq(chosen(&c, "{\"role\": \"replication\"}", CONN_REPLICATION), 1);
 	cr_expect_eq(chosen(&c, "{\"role\": \"client\"}", CONN_CLIENT), 1);
 	cr_expect_eq(chosen(&c, "{\"role\": \"dcs\"}", CONN_DCS), 1);
+	cr_expect_eq(chosen(&c, "{\"role\": \"dcs\", \"peers\": [\"dcs=127.0.0.1:7777\"]}", CONN_DCS), 0);
+	c.store.n_sockets = 0;
+	cr_expect_eq(chosen(&c, "{\"role\": \"dcs\"}", CONN_DCS), 0, "not the manager's");
+	cr_expect_eq(chosen(&c, "{\"ports\": [\"2379\"]}", CONN_OTHER), 4);
 	cr_expect_eq(chosen(&c, "{\"ports\": [\"7777\"]}", CONN_OTHER), 2);
 	cr_expect_eq(chosen(&c, "{\"role\": \"client\", \"ports\": [\"7777\"]}", CONN_CLIENT), 0);
 	cr_expect_eq(chosen(&c, "{\"role\": \"client\", \"peers\": [\"10.0.0.0/8\"]}", CONN_CLIENT), 0);
