@@ -176,7 +176,7 @@ sys.stdin.read()
 
 
 class Manager:
-    """A program that looks like Patroni, or has another name, in the server's namespaces, with connections of its own."""
+    """Like Patroni or by another name, in the server's namespaces, with connections of its own."""
 
     def __init__(self, world, *to, name="python3", environment=()):
         self.folder = tempfile.mkdtemp(prefix="pj-reset-")

@@ -3,6 +3,9 @@
 #define MS   1000000ULL
 #define HOUR 3600000000000ULL
 
+/* The first of the choices below. */
+enum { DIRECTION_FORWARD = 0, CLOCKS_REALTIME = 0 };
+
 static const char *const direction_choices[] = {"forward", "back", NULL};
 static const char *const clocks_choices[] = {"realtime", "monotonic", "both", NULL};
 static const char *const processes_choices[] = {"postgres", "manager", "all", NULL};
@@ -55,7 +58,8 @@ static const struct fault_example examples[] = {
 static int check(const struct params *p, struct err **err)
 {
 	uint64_t offset = params_number(p, "offset");
-	bool forward = params_number(p, "direction") == 0, uptime = params_number(p, "clocks") != 0;
+	bool forward = params_number(p, "direction") == DIRECTION_FORWARD;
+	bool uptime = params_number(p, "clocks") != CLOCKS_REALTIME;
 	char given[UNITS_TEXT_MAX], most[UNITS_TEXT_MAX];
 
 	if (forward && uptime && offset > CLOCK_WAITS_LONGER_MAX_NS)

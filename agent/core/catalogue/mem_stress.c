@@ -43,7 +43,8 @@ const struct fault_spec fault_mem_stress = {
 		"oom and percent need a memory limit on the instance's cgroup or above it. Without one, "
 		"more than half of what the node has left is refused. With one the kernel ends it there: "
 		"refused is what would fit below the limit and leave the node less than an eighth of "
-		"what it has left, or less than 256 MiB. The evidence has what is held, how many processes the kernel killed, and whether the worker lives.",
+		"what it has left, or less than 256 MiB. The evidence has what is held, how many "
+		"processes the kernel killed, and whether the worker lives.",
 	.mechanism =
 		"A worker process forked from the agent into every cgroup of the instance (v2 and "
 		"v1), with PR_SET_PDEATHSIG and an oom_score_adj of 1000, or with oom -1000.",

@@ -159,31 +159,6 @@ Test(vdso, an_address_relative_to_the_instruction)
 	cr_expect_eq((int64_t)at + 8 + distance, (int64_t)from + 8 + 0x1000);
 }
 
-/* A thread in clock_gettime's own code whose way back leads into the block, and one whose does not. */
-Test(vdso, who_returns_into_the_block_needs_it)
-{
-	_cleanup_(vdso_image_done) struct vdso_image own = {0};
-	_cleanup_(vdso_close) struct vdso_process p = {.fd = -1};
-	uint64_t stack[160] = {0};
-	struct vdso_place place = {.known = true, .inside = true, .stack = (uint64_t)(uintptr_t)stack};
-
-	own_image(&own);
-	cr_assert_eq(vdso_open(getpid(), &own, &p, NULL), 0);
-	place.offset = own.clock_gettime.offset + 12;
-	cr_expect_not(vdso_needs_block(&p, &place, &own));
-	cr_expect_not(vdso_needs_entries(&place, &own));
-	place.offset = own.clock_gettime.offset + 4;
-	cr_expect(vdso_needs_entries(&place, &own), "in the middle of a jump to be");
-	stack[5] = p.address + own.padding + 32;
-	cr_expect(vdso_needs_block(&p, &place, &own));
-	stack[5] = p.address + own.padding - 1;
-	cr_expect_not(vdso_needs_block(&p, &place, &own));
-	place.stack = 8;	/* nothing can be read there */
-	cr_expect(vdso_needs_block(&p, &place, &own));
-	place.offset = own.padding + 40;
-	cr_expect(vdso_needs_block(&p, &place, &own));
-}
-
 Test(vdso, no_room)
 {
 	_cleanup_(vdso_image_done) struct vdso_image own = {0};
