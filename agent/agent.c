@@ -30,6 +30,7 @@ void agent_config_done(struct agent_config *c)
 	free(c->tls_key);
 	free(c->tls_ca);
 	strv_free(c->tls_allowed_names);
+	strv_free(c->tls_metrics_names);
 	free(c->halt_at);
 	strv_free(c->limits.faults_allowed);
 	strv_free(c->limits.clusters_allowed);

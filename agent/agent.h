@@ -34,6 +34,7 @@ struct agent_config {
 	char *listen;		/* ADDRESS:PORT for mutual TLS; NULL: none */
 	char *tls_cert, *tls_key, *tls_ca;	/* PEM files; all three with listen */
 	char **tls_allowed_names;		/* subject CNs or SANs that may call; NULL: any of the CA's */
+	char **tls_metrics_names;		/* those that may read /metrics and /healthz alone */
 	char *halt_at;		/* crash tests */
 	bool without_tcx;	/* tests: as on a kernel before 6.6 */
 	pid_t owner;		/* leave when this process ends (pgjolt started us) and nobody else

@@ -15,7 +15,7 @@
 
 enum {
 	OPT_HELP = 1, OPT_SOCKET, OPT_JOURNAL, OPT_NODE_NAME, OPT_LISTEN, OPT_TLS_CERT, OPT_TLS_KEY,
-	OPT_TLS_CA, OPT_TLS_ALLOW, OPT_MAX_DURATION, OPT_MAX_CONCURRENT, OPT_MAX_INSTANCES,
+	OPT_TLS_CA, OPT_TLS_ALLOW, OPT_TLS_ALLOW_METRICS, OPT_MAX_DURATION, OPT_MAX_CONCURRENT, OPT_MAX_INSTANCES,
 	OPT_ALLOW_FAULT, OPT_ALLOW_TARGET, OPT_LOG_LEVEL, OPT_OWNER_PID, OPT_READY_FD, OPT_HALT_AT,
 	OPT_WITHOUT_TCX, OPT_JSON, OPT_DISCARD_BAD, OPT_KUBERNETES, OPT_KUBECONFIG, OPT_NAMESPACE,
 	OPT_AUTHORIZE, OPT_AUTHORIZE_CACHE, OPT_REQUIRE_LABEL, OPT_STOP_CONFIG_MAP, OPT_MAX_SHARE,
@@ -51,6 +51,8 @@ static const struct option_info {
 	{"tls-ca", "FILE", "authority whose clients may call, PEM", OPT_TLS_CA, SERVE},
 	{"tls-allow", "NAME", "only clients of this name (CN or SAN); may be repeated", OPT_TLS_ALLOW,
 	 SERVE},
+	{"tls-allow-metrics", "NAME", "clients of this name may read /metrics and /healthz alone; may be repeated",
+	 OPT_TLS_ALLOW_METRICS, SERVE},
 	{"max-duration", "TIME", "longest fault that is taken (1h)", OPT_MAX_DURATION, SERVE},
 	{"max-concurrent", "N", "faults at once on this node (32)", OPT_MAX_CONCURRENT, SERVE},
 	{"max-instances", "N", "instances of one cluster with faults at once (no limit)",
@@ -336,6 +338,8 @@ static int option_apply(struct options *o, int id, const char *value, struct err
 		return set_text(&c->tls_ca, value, err);
 	case OPT_TLS_ALLOW:
 		return push_text(&c->tls_allowed_names, value, err);
+	case OPT_TLS_ALLOW_METRICS:
+		return push_text(&c->tls_metrics_names, value, err);
 	case OPT_MAX_DURATION:
 		return set_max_duration(c, value, err);
 	case OPT_MAX_CONCURRENT:
@@ -429,8 +433,11 @@ static void complete_kubernetes(struct options *o)
 static int check_together(const struct agent_config *c, struct err **err)
 {
 	bool all = c->tls_cert && c->tls_key && c->tls_ca;
-	bool any = c->tls_cert || c->tls_key || c->tls_ca || c->tls_allowed_names;
+	bool any = c->tls_cert || c->tls_key || c->tls_ca || c->tls_allowed_names || c->tls_metrics_names;
 
+	for (char **name = c->tls_metrics_names; name && *name; name++)
+		if (strv_contains(c->tls_allowed_names, *name))
+			return err_set(err, EINVAL, "'%s' is named by --tls-allow and by --tls-allow-metrics", *name);
 	if (c->listen && !all)
 		return err_set(err, EINVAL,
 			"--listen needs --tls-cert, --tls-key and --tls-ca: there is no TCP without TLS");

@@ -38,20 +38,31 @@ static void name_set(struct caller *c, const char *name)
 			*p = '?';
 }
 
-/* Common name, then the alternative ones (DNS, URI, e-mail): the first names the caller, any of
- * them may be in allowed. */
-static bool names_match(gnutls_x509_crt_t crt, char *const *allowed, struct caller *c)
+struct name_match {
+	const struct caller_names *names;
+	bool named, allowed, metrics;
+};
+
+static void name_check(struct name_match *m, const char *name, struct caller *c)
 {
+	if (!m->named)
+		name_set(c, name);
+	m->named = true;
+	m->allowed = m->allowed || strv_contains(m->names->allowed, name);
+	m->metrics = m->metrics || strv_contains(m->names->metrics, name);
+}
+
+/* Common name, then the alternative ones (DNS, URI, e-mail): the first names the caller, any of
+ * them may be one that may call. */
+static bool names_match(gnutls_x509_crt_t crt, const struct caller_names *names, struct caller *c)
+{
+	struct name_match m = {.names = names};
 	char name[NAME_MAX_BYTES];
 	size_t n = sizeof(name);
-	bool named = false, match = !allowed;
 
 	if (gnutls_x509_crt_get_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name, &n) == 0 &&
-		strlen(name) == n && n > 0) {
-		name_set(c, name);
-		named = true;
-		match = match || strv_contains(allowed, name);
-	}
+		strlen(name) == n && n > 0)
+		name_check(&m, name, c);
 	for (unsigned i = 0; i < SAN_MAX; i++) {
 		int type;
 
@@ -66,12 +77,10 @@ static bool names_match(gnutls_x509_crt_t crt, char *const *allowed, struct call
 		/* A NUL within would make two names of one. */
 		if (strlen(name) != n || n == 0)
 			continue;
-		if (!named)
-			name_set(c, name);
-		named = true;
-		match = match || strv_contains(allowed, name);
+		name_check(&m, name, c);
 	}
-	return match;
+	c->metrics_only = m.metrics && !m.allowed;
+	return m.allowed || m.metrics || !names->allowed;
 }
 
 static int verify(gnutls_session_t session, struct err **err)
@@ -95,8 +104,8 @@ static int verify(gnutls_session_t session, struct err **err)
 	return -EPERM;
 }
 
-int caller_from_session(gnutls_session_t session, char *const *allowed, struct caller *ret,
-	struct err **err)
+int caller_from_session(gnutls_session_t session, const struct caller_names *names,
+	struct caller *ret, struct err **err)
 {
 	const gnutls_datum_t *chain;
 	gnutls_x509_crt_t crt;
@@ -115,7 +124,7 @@ int caller_from_session(gnutls_session_t session, char *const *allowed, struct c
 		return err_errno(err, -ENOMEM, "client certificate");
 	r = gnutls_x509_crt_import(crt, &chain[0], GNUTLS_X509_FMT_DER);
 	if (r == 0)
-		match = names_match(crt, allowed, ret);
+		match = names_match(crt, names, ret);
 	gnutls_x509_crt_deinit(crt);
 	if (r < 0)
 		return err_set(err, -EPERM, "the client's certificate cannot be read: %s",

@@ -1,5 +1,4 @@
 /* One request from its first line to its answer. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include "api/body.h"
@@ -9,7 +8,6 @@
 #include "api/server_internal.h"
 #include "core/clock.h"
 #include "core/json.h"
-#include "core/log.h"
 
 #define REQUEST_WORDS_MAX 1024
 
@@ -76,7 +74,8 @@ void *request_begin(void *cls, const char *target, struct MHD_Connection *connec
 static int identify(struct request *r, bool tls)
 {
 	const union MHD_ConnectionInfo *info;
-	char **allowed = r->server->agent->config.tls_allowed_names;
+	const struct agent_config *c = &r->server->agent->config;
+	const struct caller_names names = {c->tls_allowed_names, c->tls_metrics_names};
 
 	snprintf(r->caller.name, sizeof(r->caller.name), "unknown");
 	r->caller.status = 403;
@@ -85,7 +84,7 @@ static int identify(struct request *r, bool tls)
 	if (!info)
 		return err_set(&r->problem, -EPERM, "who calls cannot be known");
 	if (tls)
-		return caller_from_session(info->tls_session, allowed, &r->caller, &r->problem);
+		return caller_from_session(info->tls_session, &names, &r->caller, &r->problem);
 	return caller_from_socket(info->connect_fd, &r->caller, &r->problem);
 }
 
@@ -115,17 +114,34 @@ static bool is_ambiguous(struct request *r)
 	return f.lengths + f.encodings > 1;
 }
 
+/* Nothing else is told to who may read the metrics alone, not even which routes there are. */
+static bool confine(struct request *r, const char *method, const char *path)
+{
+	bool may = !r->caller.metrics_only || (r->route && r->route->right == RIGHT_NONE);
+
+	if (r->client && may)
+		r->client->known = true;
+	if (may)
+		return false;
+	r->route = NULL;
+	r->refused = r->caller.status = 403;
+	err_set(&r->problem, -EPERM, "%s may read /metrics and /healthz alone", r->caller.name);
+	audit_refusal(r->server, &r->caller, method, path, err_text(r->problem));
+	return true;
+}
+
 /* What is known before the body. */
 static void admit(struct request *r, const char *method, const char *path, bool tls)
 {
 	_cleanup_err_ struct err *earlier = steal_ptr(r->problem);
+	enum route_result found;
 
 	if (identify(r, tls) < 0) {
 		r->refused = r->caller.status;
 		audit_refusal(r->server, &r->caller, method, path, err_text(r->problem));
 		return;
 	}
-	if (r->client)
+	if (r->client && !r->caller.metrics_only)
 		r->client->known = true;
 	r->problem = steal_ptr(earlier);
 	if (!r->refused && is_ambiguous(r)) {
@@ -134,16 +150,13 @@ static void admit(struct request *r, const char *method, const char *path, bool 
 	}
 	if (r->refused)
 		return;
-	switch (route_find(method, path, &r->route, r->id, r->allow)) {
-	case ROUTE_FOUND:
-		break;
-	case ROUTE_WRONG_METHOD:
+	found = route_find(method, path, &r->route, r->id, r->allow);
+	if (confine(r, method, path))
+		return;
+	if (found == ROUTE_WRONG_METHOD)
 		refuse(r, 405, "this route has other methods, see Allow");
-		break;
-	case ROUTE_UNKNOWN:
+	else if (found == ROUTE_UNKNOWN)
 		refuse(r, 404, "no such route");
-		break;
-	}
 }
 
 static void take_body(struct request *r, const char *data, size_t length)

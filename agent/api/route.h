@@ -44,7 +44,7 @@ typedef int (*route_handler)(const struct call *call, struct answer *ret, struct
 /* What --authorize kubernetes asks of a caller on TCP. */
 enum route_right {
 	RIGHT_READ,	/* get faults.pgjolt.io in the agents' namespace */
-	RIGHT_NONE,	/* the certificate is enough */
+	RIGHT_NONE,	/* the certificate is enough, one for the metrics alone too */
 	RIGHT_ARM,	/* create faults.pgjolt.io in the target's namespace */
 	RIGHT_KEEP,	/* the same, of an experiment that is there */
 	RIGHT_STOP,	/* as reading; the certificate is enough while the API server does not answer */

@@ -101,8 +101,8 @@ class Usage(unittest.TestCase):
                 *(("stop-configmap", v, f"'{v}'", "NAMESPACE/NAME or none")
                   for v in ("x", "/x", "x/", "A/b", "a/B", "a/b/c", "a b/c", "a/b?c"))):
             self.refused(("serve", f"--{option}", value), f"--{option}: ", *said)
-        for option in ("socket", "journal", "node-name", "listen", "tls-cert", "tls-key", "tls-ca", "tls-allow", "allow-target",
-                       "kubeconfig", "namespace", "token-audience"):
+        for option in ("socket", "journal", "node-name", "listen", "tls-cert", "tls-key", "tls-ca", "tls-allow", "tls-allow-metrics",
+                       "allow-target", "kubeconfig", "namespace", "token-audience"):
             self.refused(("serve", f"--{option}", ""), f"--{option}: must not be empty")
 
     def test_together(self):
@@ -111,7 +111,10 @@ class Usage(unittest.TestCase):
         for i in range(0, 6, 2):
             self.refused(("serve", *listen, *TLS[:i], *TLS[i + 2:]), "there is no TCP without TLS")
             self.refused(("serve", *TLS[i:i + 2]), "of no use without --listen")
-        self.refused(("serve", "--tls-allow", "x"), "of no use without --listen")
+        for option in ("--tls-allow", "--tls-allow-metrics"):
+            self.refused(("serve", option, "x"), "of no use without --listen")
+        self.refused(("serve", *listen, *TLS, "--tls-allow", "x", "--tls-allow-metrics", "y", "--tls-allow-metrics", "x"),
+                     "'x' is named by --tls-allow and by --tls-allow-metrics")
         self.refused(("serve", "--authorize", "kubernetes"), "--authorize kubernetes is of no use without --listen")
         self.refused(("serve", *listen, *TLS, "--token-audience", "x"), "--token-audience is of no use without --authorize")
 

@@ -34,6 +34,12 @@ subjectAltName=DNS:other.example,DNS:coordinator.example
 [client_uri]
 extendedKeyUsage=clientAuth
 subjectAltName=URI:spiffe://lab/pgjolt
+[metrics_san]
+extendedKeyUsage=clientAuth
+subjectAltName=DNS:metrics.example
+[both]
+extendedKeyUsage=clientAuth
+subjectAltName=DNS:metrics,DNS:coordinator.example
 [wildcard]
 extendedKeyUsage=clientAuth
 subjectAltName=DNS:*.example
@@ -85,6 +91,11 @@ def setUpModule():
         make("uri", "/O=nobody", "client_uri")
         make("other", "/CN=other", "client")
         make("almost", "/CN=pgjolt.evil", "client")
+        make("metrics", "/CN=metrics", "client")
+        make("metrics-san", "/O=nobody", "metrics_san")
+        make("metrics-foreign", "/CN=metrics", "client", ca="stranger")
+        make("metrics-serverish", "/CN=metrics", "server")
+        make("both", "/CN=metrics", "both")
         make("wildcard", "/CN=star", "wildcard")
         make("foreign", "/CN=pgjolt", "client", ca="stranger")
         make("expired", "/CN=pgjolt", "client", days="-1")
@@ -237,6 +248,56 @@ class Calling(unittest.TestCase):
         self.assertGreaterEqual(int(count[0].split()[1]), 60)
 
 
+class MetricsAlone(unittest.TestCase):
+    """An agent of its own: only so many refusals a minute are told one by one."""
+
+    def setUp(self):
+        global port
+        where, self.saved, port = tempfile.mkdtemp(prefix="pj-mtls-metrics-"), port, free_port()
+        self.addCleanup(shutil.rmtree, where)
+        self.agent = Agent(where, "--listen", f"127.0.0.1:{port}", *tls_options(), "--tls-allow", "coordinator.example",
+                           "--tls-allow-metrics", "metrics", "--tls-allow-metrics", "metrics.example", document=document).start()
+        self.addCleanup(self.agent.kill)
+
+    def tearDown(self):
+        global port
+        port = self.saved
+        self.assertEqual(self.agent.stop(), 0)
+
+    def test_metrics_and_nothing_else(self):
+        for name in ("metrics", "metrics-san"):
+            for path in ("/metrics", "/healthz"):
+                self.assertEqual(ask(name, path=path).status, 200, path)
+        for method, path in (("GET", "/v1/node"), ("GET", "/v1/clock"), ("GET", "/v1/instances"), ("GET", "/v1/events"),
+                             ("GET", "/v1/experiments"), ("GET", "/v1/experiments/x"), ("POST", "/v1/revert"),
+                             ("POST", "/v1/experiments"), ("POST", "/v1/experiments/x/fire"), ("POST", "/v1/leave"),
+                             ("POST", "/metrics"), ("GET", "/metrics/"), ("GET", "/none")):
+            connection = Secure("metrics")
+            answer = call(connection, None, method, path)
+            connection.close()
+            self.assertEqual(answer.status, 403, path)
+            self.assertEqual(answer.json["error"]["code"], "EPERM")
+            self.assertNotIn("routes", answer.json)
+            self.assertNotIn("Allow", answer.headers)
+            self.assertIn("certificate metrics may read /metrics and /healthz alone", answer.json["error"]["message"])
+        self.assertIn("audit: certificate metrics: POST /v1/revert: 403, certificate metrics may read", self.agent.read_log())
+        self.assertNotIn("audit: certificate metrics: revert", self.agent.read_log())
+        # Each request, on one connection.
+        connection = Secure("metrics-san")
+        for path, status in (("/metrics", 200), ("/v1/node", 403), ("/metrics", 200)):
+            self.assertEqual(call(connection, document, "GET", path).status, status)
+        connection.close()
+
+    def test_the_name_is_no_way_around(self):
+        """It must be a client's certificate of our CA as well; and who may call by another name of his may."""
+        self.assertEqual(ask("metrics-serverish", path="/metrics").status, 403)
+        try:
+            self.assertEqual(ask("metrics-foreign", path="/metrics").status, 403)
+        except (ssl.SSLError, ConnectionError):
+            pass
+        self.assertEqual(ask("both").status, 200)
+
+
 class Starting(unittest.TestCase):
     def refuses(self, words, *options):
         end = subprocess.run([AGENT, "serve", "--socket", file("other.sock"), "--journal", file("other-journal"), *options],
@@ -271,13 +332,14 @@ class Starting(unittest.TestCase):
         global port
         where, mine, saved = tempfile.mkdtemp(prefix="pj-mtls-any-"), free_port(), port
         self.addCleanup(shutil.rmtree, where)
-        any_agent = Agent(where, "--listen", f"127.0.0.1:{mine}", *tls_options()).start()
+        any_agent = Agent(where, "--listen", f"127.0.0.1:{mine}", *tls_options(), "--tls-allow-metrics", "metrics").start()
         self.addCleanup(any_agent.kill)
         port = mine
         try:
             self.assertEqual(ask("other").status, 200)
             self.assertEqual(ask("serverish").status, 403)
             self.assertEqual(ask(None).status, 401)
+            self.assertEqual((ask("metrics", path="/metrics").status, ask("metrics").status), (200, 403))
         finally:
             port = saved
         self.assertEqual(any_agent.stop(), 0)
