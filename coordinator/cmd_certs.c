@@ -1,4 +1,4 @@
-/* The two Secrets of mutual TLS, for clusters without cert-manager. */
+/* The Secrets of mutual TLS, for clusters without cert-manager. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +14,8 @@
 
 #define AGENT_SECRET "pgjolt-agent-tls"
 #define CLIENT_SECRET "pgjolt-client-tls"
+#define METRICS_SECRET "pgjolt-metrics-tls"
+#define SECRETS 3
 #define TYPE_DEFAULT "kubernetes.io/tls"
 /* Kubelets look at Secrets about once a minute, and hold them in a cache besides. */
 #define WAIT_DEFAULT_NS (150 * NS_PER_S)
@@ -28,6 +30,7 @@ struct secret {
 	const char *name;
 	char *type, *ca, *cert, *key;
 	bool there;
+	bool is_new;	/* a renewal may make it: earlier versions had it not */
 };
 
 static void secret_done(struct secret *s)
@@ -108,7 +111,7 @@ static cJSON *secret_to_json(const struct secret *secret, const char *namespace)
 	return o;
 }
 
-static int secret_write(struct session *s, const struct secret *secret, struct err **err)
+static int secret_write(struct session *s, struct secret *secret, struct err **err)
 {
 	_cleanup_json_ cJSON *object = secret_to_json(secret, s->agents_namespace);
 	_cleanup_free_ char *one = secret_path(s->agents_namespace, secret->name);
@@ -116,7 +119,10 @@ static int secret_write(struct session *s, const struct secret *secret, struct e
 	int r = kube_send(s->kube, secret->there ? "PATCH" : "POST", secret->there ? one : all, object,
 		NULL, err);
 
-	return r < 0 ? err_wrap(err, r, "Secret %s/%s", s->agents_namespace, secret->name) : 0;
+	if (r < 0)
+		return err_wrap(err, r, "Secret %s/%s", s->agents_namespace, secret->name);
+	secret->there = true;
+	return 0;
 }
 
 static void print_block(const char *key, const char *text)
@@ -138,11 +144,15 @@ static void secret_print(const struct secret *secret, const char *namespace)
 	print_block("tls.key", secret->key);
 }
 
-static int write_both(struct session *s, struct secret secrets[2], struct err **err)
+/* Those that have something in them yet. */
+static int write_all(struct session *s, struct secret secrets[SECRETS], struct err **err)
 {
-	int r = secret_write(s, &secrets[0], err);
+	int r = 0;
 
-	return r < 0 ? r : secret_write(s, &secrets[1], err);
+	for (size_t i = 0; i < SECRETS && r >= 0; i++)
+		if (secrets[i].cert)
+			r = secret_write(s, &secrets[i], err);
+	return r;
 }
 
 static int wait_for_pods(struct session *s, uint64_t wait_ns, const char *told, struct err **err)
@@ -160,12 +170,12 @@ static int wait_for_pods(struct session *s, uint64_t wait_ns, const char *told, 
 	return 0;
 }
 
-static void put_certificates(struct secret secrets[2], const struct certificates *new)
+static void put_certificates(struct secret secrets[SECRETS], const struct certificates *new)
 {
-	const char *const certs[] = {new->agent_cert, new->client_cert};
-	const char *const keys[] = {new->agent_key, new->client_key};
+	const char *const certs[] = {new->agent_cert, new->client_cert, new->metrics_cert};
+	const char *const keys[] = {new->agent_key, new->client_key, new->metrics_key};
 
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < SECRETS; i++) {
 		replace(&secrets[i].cert, certs[i]);
 		replace(&secrets[i].key, keys[i]);
 	}
@@ -173,28 +183,28 @@ static void put_certificates(struct secret secrets[2], const struct certificates
 
 /* First everybody trusts both CAs, then the certificates change, then nobody trusts the old CA any more: no
  * one who takes the files as they come is refused in between, and what was issued before ends. */
-static int renew(const struct options *o, struct session *s, struct secret secrets[2],
+static int renew(const struct options *o, struct session *s, struct secret secrets[SECRETS],
 	const struct certificates *new, struct err **err)
 {
-	int r = write_both(s, secrets, err);
+	int r = write_all(s, secrets, err);
 
 	if (r >= 0)
 		r = wait_for_pods(s, o->wait_ns, "step 1 of 3: the new CA is trusted beside the old one", err);
 	put_certificates(secrets, new);
 	if (r >= 0)
-		r = write_both(s, secrets, err);
+		r = write_all(s, secrets, err);
 	if (r >= 0)
 		r = wait_for_pods(s, o->wait_ns, "step 2 of 3: the new certificates are there", err);
-	for (size_t i = 0; i < 2; i++)
+	for (size_t i = 0; i < SECRETS; i++)
 		replace(&secrets[i].ca, new->ca);
 	if (r >= 0)
-		r = write_both(s, secrets, err);
+		r = write_all(s, secrets, err);
 	if (r >= 0)
 		fprintf(stderr, "pgjolt: step 3 of 3: the old CA is trusted no more\n");
 	return r;
 }
 
-static int apply(const struct options *o, struct session *s, struct secret secrets[2],
+static int apply(const struct options *o, struct session *s, struct secret secrets[SECRETS],
 	const struct certificates *new, struct err **err)
 {
 	time_t until = 0;
@@ -206,48 +216,48 @@ static int apply(const struct options *o, struct session *s, struct secret secre
 		r = renew(o, s, secrets, new, err);
 	} else {
 		put_certificates(secrets, new);
-		r = write_both(s, secrets, err);
+		r = write_all(s, secrets, err);
 	}
 	if (r >= 0)
 		r = certificate_expiry(new->agent_cert, &until, err);
 	if (r < 0)
 		return r;
 	strftime(date, sizeof(date), "%Y-%m-%d", gmtime_r(&until, &tm));
-	printf("Secrets %s and %s are in namespace %s, valid until %s. Before that: pgjolt certs --renew "
+	printf("Secrets %s, %s and %s are in namespace %s, valid until %s. Before that: pgjolt certs --renew "
 	       "--apply\n",
-		AGENT_SECRET, CLIENT_SECRET, s->agents_namespace, date);
+		AGENT_SECRET, CLIENT_SECRET, METRICS_SECRET, s->agents_namespace, date);
 	return 0;
 }
 
 static int check_there(const struct options *o, const struct session *s,
-	const struct secret secrets[2], struct err **err)
+	const struct secret secrets[SECRETS], struct err **err)
 {
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < SECRETS; i++) {
 		if (secrets[i].there && !o->renew)
 			return err_set(err, -EEXIST,
 				"Secret %s/%s is there already: renew it with --renew, or delete it",
 				s->agents_namespace, secrets[i].name);
-		if (!secrets[i].there && o->renew)
+		if (!secrets[i].there && o->renew && !secrets[i].is_new)
 			return err_set(err, -ESRCH, "Secret %s/%s is not there: nothing to renew",
 				s->agents_namespace, secrets[i].name);
 	}
 	return 0;
 }
 
-static int make(const struct options *o, struct secret secrets[2], struct err **err)
+static int make(const struct options *o, struct secret secrets[SECRETS], struct err **err)
 {
 	_cleanup_(session_closep) struct session *s = NULL;
 	_cleanup_free_ char *namespace = session_agents_namespace(&o->session, NULL);
 	struct certificates new = {0};
 	int r = o->apply || o->renew ? session_open_api(&o->session, &s, err) : 0;
 
-	for (size_t i = 0; s && r >= 0 && i < 2; i++)
+	for (size_t i = 0; s && r >= 0 && i < SECRETS; i++)
 		r = secret_read(s, &secrets[i], err);
 	if (r >= 0 && s)
 		r = check_there(o, s, secrets, err);
 	if (r >= 0)
 		r = certificates_make((unsigned)o->days, &new, err);
-	for (size_t i = 0; r >= 0 && i < 2; i++) {
+	for (size_t i = 0; r >= 0 && i < SECRETS; i++) {
 		_cleanup_free_ char *bundle = certificates_bundle(new.ca, secrets[i].ca);
 
 		replace(&secrets[i].ca, bundle);
@@ -258,7 +268,7 @@ static int make(const struct options *o, struct secret secrets[2], struct err **
 		r = apply(o, s, secrets, &new, err);
 	} else if (r >= 0) {
 		put_certificates(secrets, &new);
-		for (size_t i = 0; i < 2; i++)
+		for (size_t i = 0; i < SECRETS; i++)
 			secret_print(&secrets[i], s ? s->agents_namespace : namespace);
 	}
 	certificates_done(&new);
@@ -268,7 +278,8 @@ static int make(const struct options *o, struct secret secrets[2], struct err **
 static int run(const struct cli_verb *verb, int argc, char **argv)
 {
 	struct options o = {.days = 365, .wait_ns = WAIT_DEFAULT_NS};
-	struct secret secrets[2] = {{.name = AGENT_SECRET}, {.name = CLIENT_SECRET}};
+	struct secret secrets[SECRETS] = {
+		{.name = AGENT_SECRET}, {.name = CLIENT_SECRET}, {.name = METRICS_SECRET, .is_new = true}};
 	_cleanup_strv_ char **arguments = NULL;
 	_cleanup_err_ struct err *err = NULL;
 	int r = cli_parse(verb, argc, argv, NULL, &o, &arguments, &err), code = EXIT_PASSED;
@@ -281,8 +292,8 @@ static int run(const struct cli_verb *verb, int argc, char **argv)
 		code = r == -ECANCELED ? EXIT_PASSED : cli_usage(verb, err);
 	else if (make(&o, secrets, &err) < 0)
 		code = cli_fail(err);
-	secret_done(&secrets[0]);
-	secret_done(&secrets[1]);
+	for (size_t i = 0; i < SECRETS; i++)
+		secret_done(&secrets[i]);
 	session_options_done(&o.session);
 	return code;
 }
@@ -307,8 +318,9 @@ const struct cli_verb verb_certs = {
 	.name = "certs",
 	.summary = "make the Secrets of mutual TLS between coordinator and agents in Kubernetes",
 	.description =
-		"`pgjolt certs | kubectl apply -f -`, or `pgjolt certs --apply`. A CA is made for these two\n"
-		"certificates alone; its key is not kept. Where cert-manager runs, let that do it.",
+		"`pgjolt certs | kubectl apply -f -`, or `pgjolt certs --apply`. A CA is made for these\n"
+		"certificates alone (the agents', the coordinators', and one that may read metrics and nothing\n"
+		"else); its key is not kept. Where cert-manager runs, let that do it.",
 	.options = options,
 	.n_options = ELEMENTS(options),
 	.run = run,

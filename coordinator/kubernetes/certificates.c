@@ -37,8 +37,10 @@ void certificates_done(struct certificates *c)
 	free(c->ca);
 	free(c->agent_cert);
 	free(c->client_cert);
+	free(c->metrics_cert);
 	wipe(c->agent_key);
 	wipe(c->client_key);
+	wipe(c->metrics_key);
 	*c = (struct certificates){0};
 }
 
@@ -167,6 +169,8 @@ int certificates_make(unsigned days, struct certificates *ret, struct err **err)
 		r = leaf_make(&a, AGENT_SERVER_NAME, true, &c.agent_cert, &c.agent_key, err);
 	if (r >= 0)
 		r = leaf_make(&a, CLIENT_NAME, false, &c.client_cert, &c.client_key, err);
+	if (r >= 0)
+		r = leaf_make(&a, METRICS_NAME, false, &c.metrics_cert, &c.metrics_key, err);
 	crt_deinitp(&a.cert);
 	key_deinitp(&a.key);
 	if (r < 0) {

@@ -1,6 +1,7 @@
 /*
  * Mutual TLS between coordinator and agents (RFC 5280): a CA of one use, a certificate for all agents, one
- * for the coordinators. The CA's key is wiped once it has signed the two, so nobody can make a third.
+ * for the coordinators, one for who reads the metrics alone. The CA's key is wiped once it has signed them, so
+ * nobody can make another.
  */
 #pragma once
 
@@ -8,11 +9,13 @@
 #include "core/err.h"
 
 #define CLIENT_NAME "pgjolt-client"
+#define METRICS_NAME "pgjolt-metrics"
 
 struct certificates {
 	char *ca;			/* PEM, as are all */
 	char *agent_cert, *agent_key;	/* DNS name AGENT_SERVER_NAME, of a server */
 	char *client_cert, *client_key;	/* CN CLIENT_NAME, of a client */
+	char *metrics_cert, *metrics_key;	/* CN METRICS_NAME, of a client */
 };
 /* The keys are wiped. */
 void certificates_done(struct certificates *c);

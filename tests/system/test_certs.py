@@ -19,7 +19,7 @@ from certificates import Authority  # noqa: E402
 from kube_api import KubeApi  # noqa: E402
 
 PGJOLT = os.path.abspath(os.path.join(BUILD, "coordinator", "pgjolt"))
-AGENT, CLIENT = "pgjolt-agent-tls", "pgjolt-client-tls"
+AGENT, CLIENT, METRICS = SECRETS = "pgjolt-agent-tls", "pgjolt-client-tls", "pgjolt-metrics-tls"
 KEYS = ("ca.crt", "tls.crt", "tls.key")
 folder = api = config = None
 
@@ -84,9 +84,10 @@ class Certs(unittest.TestCase):
         api.calls.clear()
         api.refused.clear()
 
-    def check_pair(self, agent, client):
-        """Each has the key to its certificate, one CA signed both, and each serves for its end alone."""
-        for one, purpose, other in ((agent, "sslserver", "sslclient"), (client, "sslclient", "sslserver")):
+    def check_all(self, agent, client, metrics):
+        """Each has the key to its certificate, one CA signed all, and each serves for its end alone."""
+        for one, purpose, other in ((agent, "sslserver", "sslclient"), (client, "sslclient", "sslserver"),
+                                    (metrics, "sslclient", "sslserver")):
             self.assertEqual(openssl("x509", "-noout", "-pubkey", text=one["tls.crt"]),
                              openssl("pkey", "-pubout", text=one["tls.key"]))
             self.assertTrue(trusts(one["ca.crt"], one["tls.crt"]))
@@ -94,19 +95,20 @@ class Certs(unittest.TestCase):
                 f.write(one["ca.crt"])
             openssl("verify", "-CAfile", f.name, "-purpose", purpose, text=one["tls.crt"])
             openssl("verify", "-CAfile", f.name, "-purpose", other, text=one["tls.crt"], code=2)
-        self.assertEqual(agent["ca.crt"], client["ca.crt"])
+        self.assertEqual((agent["ca.crt"],) * 2, (client["ca.crt"], metrics["ca.crt"]))
         self.assertIn("DNS:pgjolt-agent", openssl("x509", "-noout", "-ext", "subjectAltName", text=agent["tls.crt"]))
-        self.assertIn("pgjolt-client", openssl("x509", "-noout", "-subject", text=client["tls.crt"]))
+        for one, name in ((client, "pgjolt-client"), (metrics, "pgjolt-metrics")):
+            self.assertRegex(openssl("x509", "-noout", "-subject", text=one["tls.crt"]), f"CN = {name}\n")
 
     def test_printed(self):
         """No cluster is needed; kubectl takes what is printed."""
         out, _ = certs("--agents-namespace", "elsewhere", "--days", "2", cluster=False)
         documents = list(yaml.safe_load_all(out))
         self.assertEqual([(d["kind"], d["type"], d["metadata"]["name"], d["metadata"]["namespace"]) for d in documents],
-                         [("Secret", "kubernetes.io/tls", name, "elsewhere") for name in (AGENT, CLIENT)])
-        agent, client = (d["stringData"] for d in documents)
+                         [("Secret", "kubernetes.io/tls", name, "elsewhere") for name in SECRETS])
+        agent, client, metrics = (d["stringData"] for d in documents)
         self.assertEqual(set(agent), set(KEYS))
-        self.check_pair(agent, client)
+        self.check_all(agent, client, metrics)
         openssl("x509", "-noout", "-checkend", str(47 * 3600), text=agent["tls.crt"])
         openssl("x509", "-noout", "-checkend", str(49 * 3600), text=agent["tls.crt"], code=1)
         self.assertIn("namespace: pgjolt\n", certs(cluster=False)[0])
@@ -114,9 +116,9 @@ class Certs(unittest.TestCase):
 
     def test_first_making(self):
         out, _ = certs("--apply")
-        self.check_pair(secret(AGENT), secret(CLIENT))
+        self.check_all(*map(secret, SECRETS))
         self.assertEqual(len(pems(secret(AGENT)["ca.crt"])), 1)
-        self.assertEqual(written(), [("POST", "secrets")] * 2)
+        self.assertEqual(written(), [("POST", "secrets")] * 3)
         item = api.objects["secrets"][("pgjolt", AGENT)]
         self.assertEqual((item["type"], item["metadata"]["labels"]), ("kubernetes.io/tls", {"app.kubernetes.io/name": "pgjolt"}))
         end = openssl("x509", "-noout", "-enddate", "-dateopt", "iso_8601", text=secret(AGENT)["tls.crt"])
@@ -128,32 +130,32 @@ class Certs(unittest.TestCase):
             self.assertRegex(err, "is there already: renew it with --renew|is not there: nothing to renew")
             self.assertEqual(api.objects["secrets"], before)
         certs("--apply", "--agents-namespace", "elsewhere")
-        self.check_pair(secret(AGENT, "elsewhere"), secret(CLIENT, "elsewhere"))
+        self.check_all(*(secret(name, "elsewhere") for name in SECRETS))
 
     def test_renewal_in_its_steps(self):
         certs("--apply")
-        old = secret(AGENT), secret(CLIENT)
+        old = [secret(name) for name in SECRETS]
         api.objects["secrets"][("pgjolt", CLIENT)]["type"] = "Opaque"   # a Secret's type cannot be changed
         api.calls.clear()
         seen = []
 
         def note(method, _, name):
             if method == "PATCH" and name == AGENT:     # what was there before each step
-                seen.append((secret(AGENT), secret(CLIENT)))
+                seen.append([secret(name) for name in SECRETS])
         api.before_change = note
         try:
             out, err = certs("--renew", "--apply", "--wait", "100ms")
         finally:
             api.before_change = None
-        self.assertEqual(written(), [("PATCH", AGENT), ("PATCH", CLIENT)] * 3)
+        self.assertEqual(written(), [("PATCH", name) for name in SECRETS] * 3)
         self.assertRegex(err, r"(?s)step 1 of 3: the new CA .* in 100.?ms.*step 2 of 3: the new cert.*step 3 of 3: the old CA")
         self.assertIn("valid until", out)
-        new = secret(AGENT), secret(CLIENT)
-        self.check_pair(*new)
+        new = [secret(name) for name in SECRETS]
+        self.check_all(*new)
         self.assertEqual(api.objects["secrets"][("pgjolt", CLIENT)]["type"], "Opaque")
         self.assertEqual(seen[0], old)
         first, second = seen[1], seen[2]
-        for i in range(2):
+        for i in range(3):
             # Both CAs and the old pair, both CAs and the new pair, the new CA alone.
             self.assertEqual(first[i]["ca.crt"], new[i]["ca.crt"] + old[i]["ca.crt"])
             self.assertEqual((first[i]["tls.crt"], first[i]["tls.key"]), (old[i]["tls.crt"], old[i]["tls.key"]))
@@ -163,22 +165,37 @@ class Certs(unittest.TestCase):
         steps = [old, first, second, new]
         for a, b in zip(steps, steps[1:]):
             for x, y in ((a, b), (b, a)):
-                self.assertTrue(trusts(x[0]["ca.crt"], y[1]["tls.crt"]) and trusts(x[1]["ca.crt"], y[0]["tls.crt"]))
+                for caller in (1, 2):
+                    self.assertTrue(trusts(x[0]["ca.crt"], y[caller]["tls.crt"]))
+                    self.assertTrue(trusts(x[caller]["ca.crt"], y[0]["tls.crt"]))
+
+    def test_renewal_of_what_had_no_metrics_yet(self):
+        """What versions before made: the third Secret comes with the new certificates, and only a renewal may lack it."""
+        certs("--apply")
+        del api.objects["secrets"][("pgjolt", METRICS)]
+        api.calls.clear()
+        certs("--renew", "--apply", "--wait", "1ms")
+        pair, all_three = [("PATCH", AGENT), ("PATCH", CLIENT)], [("PATCH", name) for name in SECRETS]
+        self.assertEqual(written(), pair + pair + [("POST", "secrets")] + all_three)
+        self.check_all(*map(secret, SECRETS))
+        del api.objects["secrets"][("pgjolt", CLIENT)]
+        _, err = certs("--renew", "--apply", code=3)
+        self.assertIn(f"Secret pgjolt/{CLIENT} is not there: nothing to renew", err)
 
     def test_renewal_printed(self):
         """For who writes to the cluster by other means: both CAs are trusted."""
         certs("--apply")
         old = secret(AGENT)
         out, _ = certs("--renew")
-        agent, client = (d["stringData"] for d in yaml.safe_load_all(out))
-        self.check_pair(agent, client)
+        agent, client, metrics = (d["stringData"] for d in yaml.safe_load_all(out))
+        self.check_all(agent, client, metrics)
         self.assertEqual(pems(agent["ca.crt"])[1:], pems(old["ca.crt"]))
         self.assertEqual(secret(AGENT), old)
 
     def test_renewal_that_was_broken_off(self):
         """Interrupted while it waits, it can be done again, and in between nobody was refused."""
         certs("--apply")
-        old = secret(AGENT), secret(CLIENT)
+        old = [secret(name) for name in SECRETS]
         p = subprocess.Popen([PGJOLT, "certs", "--renew", "--apply", "--wait", "60s", "--kubeconfig", config],
                              stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         lines = []
@@ -191,10 +208,10 @@ class Certs(unittest.TestCase):
             p.wait(20)
             reader.join()
             p.stderr.close()
-        half = secret(AGENT), secret(CLIENT)
+        half = [secret(name) for name in SECRETS]
         self.assertTrue(trusts(half[0]["ca.crt"], old[1]["tls.crt"]) and half[0]["tls.crt"] == old[0]["tls.crt"])
         certs("--renew", "--apply", "--wait", "1ms")
-        self.check_pair(secret(AGENT), secret(CLIENT))
+        self.check_all(*map(secret, SECRETS))
         self.assertEqual(len(pems(secret(AGENT)["ca.crt"])), 1)
 
     def test_of_cert_manager(self):
@@ -222,7 +239,7 @@ class Certs(unittest.TestCase):
         # A CA that is no certificate is trusted by nobody, so it need not be kept.
         api.objects["secrets"][("pgjolt", CLIENT)] = {**good, "data": {**good["data"], "ca.crt": "bm9uZQ=="}}
         certs("--renew", "--apply", "--wait", "1ms")
-        self.check_pair(secret(AGENT), secret(CLIENT))
+        self.check_all(*map(secret, SECRETS))
 
     def test_refused_by_the_server(self):
         for method, name, words in (("POST", AGENT, ()), ("POST", CLIENT, ()), ("PATCH", CLIENT, ("--renew", "--wait", "1ms"))):

@@ -35,6 +35,17 @@ static unsigned verify(const char *ca, const char *cert, const char *purpose, co
 	return status;
 }
 
+static bool has_common_name(const char *cert, const char *name)
+{
+	gnutls_x509_crt_t c = read_one(cert);
+	char found[64] = "";
+	size_t n = sizeof(found);
+
+	cr_assert_eq(gnutls_x509_crt_get_dn_by_oid(c, GNUTLS_OID_X520_COMMON_NAME, 0, 0, found, &n), 0);
+	gnutls_x509_crt_deinit(c);
+	return strcmp(found, name) == 0;
+}
+
 Test(certificates, each_for_its_purpose)
 {
 	struct certificates c = {0}, other = {0};
@@ -44,6 +55,10 @@ Test(certificates, each_for_its_purpose)
 	cr_assert_eq(certificates_make(30, &other, NULL), 0);
 	cr_assert_eq(verify(c.ca, c.agent_cert, GNUTLS_KP_TLS_WWW_SERVER, AGENT_SERVER_NAME), 0);
 	cr_assert_eq(verify(c.ca, c.client_cert, GNUTLS_KP_TLS_WWW_CLIENT, NULL), 0);
+	cr_assert_eq(verify(c.ca, c.metrics_cert, GNUTLS_KP_TLS_WWW_CLIENT, NULL), 0);
+	cr_assert_neq(verify(c.ca, c.metrics_cert, GNUTLS_KP_TLS_WWW_SERVER, NULL), 0);
+	cr_assert(has_common_name(c.client_cert, CLIENT_NAME));
+	cr_assert(has_common_name(c.metrics_cert, METRICS_NAME));
 	cr_assert_neq(verify(c.ca, c.agent_cert, GNUTLS_KP_TLS_WWW_SERVER, "other"), 0);
 	cr_assert_neq(verify(c.ca, c.agent_cert, GNUTLS_KP_TLS_WWW_CLIENT, NULL), 0);
 	cr_assert_neq(verify(c.ca, c.client_cert, GNUTLS_KP_TLS_WWW_SERVER, NULL), 0);
