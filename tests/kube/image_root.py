@@ -49,7 +49,9 @@ class Image:
         with open(layer, "wb") as f:
             f.write(data)
         with tarfile.open(layer) as tar:
-            self.members += tar.getmembers()
+            for member in tar.getmembers():     # by whom it was packed, names begin with "./" or not
+                member.name = member.name.removeprefix("./")
+                self.members.append(member)
         subprocess.run(["tar", "-C", self.root, "--numeric-owner", "-xpf", layer], check=True, timeout=60)
         os.unlink(layer)
 
@@ -65,7 +67,7 @@ class Image:
 
     def files(self):
         """Plain files, by their path in the root without the leading slash."""
-        return sorted(m.name.removeprefix("./") for m in self.members if m.isfile())
+        return sorted(m.name for m in self.members if m.isfile())
 
     def programs(self):
         """What the kernel or a loader would run."""
@@ -123,7 +125,7 @@ def check_modes(image):
         assert not mode & (stat.S_ISUID | stat.S_ISGID), m.name
         assert not mode & 0o022 or m.isdir() and mode == 0o1777, f"{m.name}: {mode:o}"
         assert not m.isfile() or not os.listxattr(image.path(m.name), follow_symlinks=False), m.name   # capabilities
-    assert sorted(m.name for m in image.members if m.isdir() and m.mode & 0o002) == ["./runs", "./tmp"]
+    assert sorted(m.name for m in image.members if m.isdir() and m.mode & 0o002) == ["runs", "tmp"]
 
 
 def check_shells(image):
@@ -133,7 +135,7 @@ def check_shells(image):
     assert image.links("busybox") == sorted(re.findall(r"`([^`]+)`", line))
     scripts = [name for name in image.files() if image.read(name)[:2] == b"#!"]
     assert scripts == ["usr/libexec/pgjolt/toolbox"]
-    executable = {m.name.removeprefix("./") for m in image.members if m.isfile() and m.mode & 0o111}
+    executable = {m.name for m in image.members if m.isfile() and m.mode & 0o111}
     loaded = {name for name in executable if re.fullmatch(r"usr/lib(64)?/.*\.so(\.[0-9.]+)?", name)}
     assert executable - loaded == PROGRAMS | {"usr/bin/busybox", "usr/libexec/pgjolt/toolbox"}
 
