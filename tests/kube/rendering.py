@@ -149,8 +149,9 @@ def strings(value):
         yield value
 
 
+@functools.lru_cache(maxsize=None)
 def everything(world):
-    """Each set of objects that is rendered, by its name."""
+    """Each set of objects that is rendered, by its name; to look at alone."""
     found = {f"chart, {values}": world.helm(values) for values in [*SAME.values(), *(values for _, _, values in COMBINED)]}
     if kubectl_of_components():
         found.update((overlay, world.kustomize(overlay)) for overlay in SAME)
