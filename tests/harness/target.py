@@ -6,7 +6,6 @@ veth, stands for its clients.
         target.name                     # the instance's name for the agent
         target.answer_ms(100)           # how long until a client gets an answer; None: longer
 """
-import ctypes
 import glob
 import os
 import select
@@ -20,9 +19,9 @@ import time
 
 from harness.agent import TIME_SCALE, wait_until
 from harness.certificates import Authority
+from harness.netns import socket_in
 from harness.vdso import is_pristine
 
-CLONE_NEWNET = 0x40000000
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 # A data directory made before, used in place: making one takes long on an emulated processor.
 PREPARED = os.environ.get("PGJOLT_PREPARED_DATA")
@@ -76,26 +75,6 @@ def make_data(folder):
     run("chown", "postgres", folder)
     run("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups",
         f"{postgres_folder()}/initdb", "-D", folder, "-N", "-A", "trust", "-U", "postgres")
-
-
-def socket_in(netns, kind=socket.SOCK_STREAM):
-    """A socket of that namespace: made by a thread that enters it and ends."""
-    made = []
-
-    def make():
-        fd = os.open(f"/run/netns/{netns}", os.O_RDONLY)
-        try:
-            if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET) == 0:
-                made.append(socket.socket(socket.AF_INET, kind))
-        finally:
-            os.close(fd)
-
-    thread = threading.Thread(target=make)
-    thread.start()
-    thread.join()
-    if not made:
-        raise OSError(f"cannot enter {netns}")
-    return made[0]
 
 
 class Target:
@@ -373,13 +352,13 @@ class Target:
         """A query from the instance's network to a name server beside the clients, anew each 10 ms; the
         time until the first answer. The server sends back what it gets."""
         if not self.name_server:
-            self.name_server = socket_in(self.client_netns, socket.SOCK_DGRAM)
+            self.name_server = socket_in(self.client_netns, socket.AF_INET, socket.SOCK_DGRAM)
             self.name_server.bind((CLIENT_ADDRESS, 53))
             threading.Thread(target=self.echo, args=(self.name_server,), daemon=True).start()
         query = struct.pack("!6H", 1, 0x100, 1, 0, 0, 0) + b"\3www\4test\0" + struct.pack("!2H", 1, 1)
         limit_ms *= TIME_SCALE
         start = time.monotonic()
-        with socket_in(self.netns, socket.SOCK_DGRAM) as s:
+        with socket_in(self.netns, socket.AF_INET, socket.SOCK_DGRAM) as s:
             s.settimeout(0.01 * TIME_SCALE)
             while time.monotonic() - start < limit_ms / 1000:
                 s.sendto(query, (CLIENT_ADDRESS, 53))

@@ -1,5 +1,6 @@
 """Real PostgreSQL servers for tests: each with its own data, and if asked its own namespaces and cgroup."""
 import atexit
+import ctypes
 import os
 import re
 import select
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
 PREFIX = f"pj-procs{os.getpid()}-"
@@ -79,6 +81,45 @@ def title(pid):
         return ""
 
 
+def inside(pid, call):
+    """call() in a thread that has entered the process's network namespace."""
+    box = {}
+
+    def body():
+        with open(f"/proc/{pid}/ns/net", encoding="ascii") as f:
+            if ctypes.CDLL(None, use_errno=True).setns(f.fileno(), 0x40000000) == 0:
+                box["value"] = call()
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    return box["value"]
+
+
+class Network:
+    """A network namespace with a bridge, for servers to be joined by; address is its own there."""
+
+    def __init__(self, name, address):
+        self.netns, self.address = f"{PREFIX}{name}", address
+        self.ip("netns", "add", self.netns)
+        atexit.register(self.remove)
+        self.ip("-n", self.netns, "link", "add", "br0", "type", "bridge")
+        self.ip("-n", self.netns, "addr", "add", f"{address}/24", "dev", "br0")
+        self.ip("-n", self.netns, "link", "set", "br0", "up")
+
+    @staticmethod
+    def ip(*words):
+        subprocess.run(["ip", *words], check=True, stdin=subprocess.DEVNULL)
+
+    def join(self, pid, port):
+        """eth0 in the process's namespace, and its other end, by that name, at the bridge."""
+        self.ip("-n", self.netns, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+        self.ip("-n", self.netns, "link", "set", port, "master", "br0", "up")
+
+    def remove(self):
+        if os.path.exists(f"/run/netns/{self.netns}"):
+            self.ip("netns", "del", self.netns)
+
+
 class Session:
     """One client's session: a psql that is asked line by line."""
 
@@ -108,11 +149,14 @@ class Session:
 
 
 class Server:
-    """alone=True: pid, mount, uts and network namespaces and a cgroup of its own, as in a container."""
+    """alone=True: pid, mount, uts and network namespaces and a cgroup of its own, as in a container.
+    network, address: joined to it there, each time it starts. base: a server that runs, of which it is to be a
+    standby. Files in FOLDER/etc stand for those of /etc."""
 
-    def __init__(self, name, port, alone=True, cluster=CLUSTER, settings=()):
+    def __init__(self, name, port, alone=True, cluster=CLUSTER, settings=(), network=None, address=None, base=None):
         self.name, self.port, self.alone, self.cluster = name, port, alone, cluster
         self.settings = list(settings)
+        self.network, self.address = network, address
         self.process = None
         self.cgroup = None
         self.name_on_command_line = True
@@ -125,9 +169,18 @@ class Server:
         if alone:
             self.cgroup = f"/{PREFIX}{name}"
             os.mkdir(cgroup_root() + self.cgroup)
-        subprocess.run(self.as_postgres(f"{bin_dir()}/initdb", "-D", self.data, "-A", "trust", "-N",
-                                        "--no-locale", "-E", "UTF8"),
-                       check=True, stdout=subprocess.DEVNULL, timeout=120, cwd="/")
+        os.mkdir(f"{self.folder}/etc")
+        self.make_data(base)
+
+    def make_data(self, base):
+        make = [f"{bin_dir()}/initdb", "-D", self.data, "-A", "trust", "-N", "--no-locale", "-E", "UTF8"]
+        if base:
+            make = [f"{bin_dir()}/pg_basebackup", "-D", self.data, "-h", base.folder, "-p", str(base.port), "-U",
+                    "postgres", "--checkpoint=fast", "--no-sync"]
+        subprocess.run(self.as_postgres(*make), check=True, stdout=subprocess.DEVNULL, timeout=120, cwd="/")
+        if base:
+            with open(f"{self.data}/standby.signal", "w", encoding="ascii"):
+                pass
 
     @staticmethod
     def as_postgres(*command):
@@ -141,7 +194,7 @@ class Server:
 
     def start_only(self):
         options = [f"--port={self.port}", f"--unix_socket_directories={self.folder}",
-                   "--listen_addresses=127.0.0.1", "--logging_collector=off",
+                   f"--listen_addresses={'*' if self.network else '127.0.0.1'}", "--logging_collector=off",
                    "--shared_buffers=16MB", "--dynamic_shared_memory_type=mmap", *self.settings]
         if self.name_on_command_line:
             options.append(f"--cluster_name={self.cluster}")
@@ -149,8 +202,12 @@ class Server:
         command = ["unshare", "--ipc",
                    *self.as_postgres(f"{bin_dir()}/postgres", "-D", self.data, *options)]
         if self.alone:
+            wire = (f"until ip addr add {self.address}/24 dev eth0 2>/dev/null; do sleep 0.01; done; "
+                    "ip link set eth0 up && ") if self.network else ""
             inner = (f"hostname {self.name} && ip link set lo up && mount -t proc proc /proc && "
-                     'exec "$@"')
+                     f"for f in {self.folder}/etc/*; do "
+                     '[ ! -e "$f" ] || mount --bind "$f" "/etc/${f##*/}" || exit; done; '
+                     f'{wire}exec "$@"')
             command = ["unshare", "--mount", "--pid", "--uts", "--net", "--fork",
                        "sh", "-c", inner, "sh", *command]
         procs = cgroup_root() + self.cgroup + "/cgroup.procs" if self.cgroup else None
@@ -163,6 +220,8 @@ class Server:
         with open(f"{self.folder}/log", "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/",
                                             preexec_fn=enter)
+        if self.network:
+            self.network.join(self.postmaster, f"to-{self.name}")
 
     @property
     def postmaster(self):

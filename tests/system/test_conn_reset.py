@@ -1,5 +1,4 @@
 """conn-reset on a real PostgreSQL, seen by the two ends of each connection and by a bystander."""
-import ctypes
 import os
 import select
 import shutil
@@ -7,28 +6,12 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 
 import suite
 from harness.agent import Agent, AgentError
-from lib_postgres import Server, Session, bin_dir, cgroup_root, children, title, wait_for
+from lib_postgres import Server, Session, bin_dir, cgroup_root, children, inside, title, wait_for
 
 PORT, PLAIN_PORT, STORE_PORT = 55441, 55442, 2379
-LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def inside(pid, call):
-    """call() in a thread that has entered the process's network namespace."""
-    box = {}
-
-    def body():
-        with open(f"/proc/{pid}/ns/net", encoding="ascii") as f:
-            if LIBC.setns(f.fileno(), 0x40000000) == 0:
-                box["value"] = call()
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
-    return box["value"]
 
 
 class OverTcp:

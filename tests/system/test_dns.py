@@ -6,16 +6,16 @@ import os
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import threading
 import time
 import unittest
 from contextlib import contextmanager
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from harness import hook  # noqa: E402
+from harness.name_server import NameServer  # noqa: E402
+from harness.netns import socket_in  # noqa: E402
 
 BUILD = os.environ.get("PGJOLT_BUILD", "build/release")
 DRIVER = os.path.join(BUILD, "tests/system/fault-driver")
@@ -69,81 +69,6 @@ def ask(netns, *names, kind="udp", v6=False, port=53, limit=2):
     return json.loads(out)
 
 
-def socket_in(netns, *args):
-    """Made by a thread that enters the namespace and ends."""
-    import ctypes
-    made = []
-
-    def make():
-        fd = os.open(f"/run/netns/{netns}", os.O_RDONLY)
-        if ctypes.CDLL(None).setns(fd, 0x40000000) == 0:
-            made.append(socket.socket(*args))
-        os.close(fd)
-
-    t = threading.Thread(target=make)
-    t.start()
-    t.join()
-    return made[0]
-
-
-class NameServer:
-    """Answers every query with one address, over UDP and TCP, and counts them."""
-
-    def __init__(self, port):
-        self.asked = 0
-        self.sockets = []
-        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-            s = socket_in(SERVER, socket.AF_INET6, kind)
-            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            s.bind(("::", port))
-            self.sockets.append(s)
-        self.sockets[1].listen(64)
-        threading.Thread(target=self.udp, args=(self.sockets[0],), daemon=True).start()
-        threading.Thread(target=self.tcp, args=(self.sockets[1],), daemon=True).start()
-
-    def answer(self, query):
-        self.asked += 1
-        end = query.index(b"\0", 12) + 5
-        return (query[:2] + struct.pack("!5H", 0x8180, 1, 1, 0, 0) + query[12:end] +
-                b"\xc0\x0c" + struct.pack("!2HIH", *struct.unpack("!2H", query[end - 4:end]), 0, 4) +
-                bytes([192, 0, 2, 1])) if query[end - 3] == 1 else (
-                    query[:2] + struct.pack("!5H", 0x8180, 1, 0, 0, 0) + query[12:end])
-
-    def udp(self, s):
-        while True:
-            try:
-                query, sender = s.recvfrom(4096)
-                s.sendto(self.answer(query), sender)
-            except (ValueError, IndexError, struct.error):
-                pass        # no query
-            except OSError:
-                return
-
-    def tcp(self, s):
-        while True:
-            try:
-                c, _ = s.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(c,), daemon=True).start()
-
-    def serve(self, c):
-        with c:
-            try:
-                while head := c.recv(2, socket.MSG_WAITALL):
-                    query = c.recv(struct.unpack("!H", head)[0], socket.MSG_WAITALL)
-                    a = self.answer(query)
-                    c.sendall(struct.pack("!H", len(a)) + a)
-            except OSError:
-                pass
-
-    def close(self):
-        for s in self.sockets:
-            s.shutdown(socket.SHUT_RDWR) if s.type == socket.SOCK_STREAM else None
-            s.close()
-
-
 servers = {}
 
 
@@ -164,7 +89,7 @@ def setUpModule():
             f.write(f"nameserver {SERVERS[n][0]}\noptions timeout:1 attempts:1\n")
         with open(f"/etc/netns/{n}/nsswitch.conf", "w") as f:
             f.write("hosts: files dns\n")
-    servers.update({port: NameServer(port) for port in (53, 5353)})
+    servers.update({port: NameServer(SERVER, port) for port in (53, 5353)})
 
 
 def tearDownModule():
