@@ -19,6 +19,7 @@ import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from harness.agent import BUILD, process_state, wait_until  # noqa: E402
+from harness.target import cgroup_root  # noqa: E402
 
 SOURCE = os.environ.get("PGJOLT_SOURCE") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 PGJOLT = os.path.abspath(os.path.join(BUILD, "coordinator", "pgjolt"))
@@ -592,6 +593,44 @@ def test_13_paused(_):
         pause(None)
     assert "expected auto, " in pgjolt("run", "kill-primary", "--cluster", NAME, "--manager", "x",
                                                        code=2)
+    clean()
+
+
+def managers_of(name):
+    """Pids of the member's Patroni."""
+    found = []
+    with open(f"{cgroup_root()}/pgjolt-lab/{NAME}/{name}/cgroup.procs", encoding="ascii") as f:
+        pids = f.read().split()
+    for pid in pids:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as f:
+            if f.read().endswith(b"patroni\0/run/patroni/patroni.yml\0"):
+                found.append(int(pid))
+    return found
+
+
+def test_13_manager_alone(_):
+    """Patroni stands still, or is killed and started again; its PostgreSQL runs on."""
+    m = a_replica()
+    (manager,) = managers_of(m["name"])
+    words = ("--target", f"{NAME}/{m['name']}", "--for", "30s")
+    with under_way("inject", "proc-freeze", *words, "--processes", "manager") as p:
+        read_until(p, "fired")
+        assert process_state(manager) == "t" and process_state(m["pid"]) == "S"
+        assert psql("SELECT pg_is_in_recovery()", m["ip"]) == "t"
+        assert members()[m["name"]]["state"] == "no answer"
+        p.send_signal(signal.SIGINT)
+        out, _ = p.communicate(timeout=20)
+        assert p.returncode == 0 and "verified clean" in out, out
+    assert managers_of(m["name"]) == [manager] and process_state(manager) != "t"
+    with under_way("inject", "proc-kill", *words, "--process", "manager") as p:
+        read_until(p, "fired")
+        assert wait_until(lambda: managers_of(m["name"]) not in ([], [manager]), 20), "Patroni was not started again"
+        assert process_state(manager) is None and psql("SELECT pg_is_in_recovery()", m["ip"]) == "t"
+        p.send_signal(signal.SIGINT)
+        out, _ = p.communicate(timeout=20)
+        assert p.returncode == 0, out
+    all_stream()
+    assert members()[m["name"]]["pid"] == m["pid"], "PostgreSQL was started again"
     clean()
 
 
