@@ -157,6 +157,25 @@ check_one_async() {
 	check "nothing is left" "$(left)" ""
 }
 
+check_names() {
+	local spaces ip
+
+	lab up --nodes 2 --async --names >"$work/up" 2>&1
+	check "members that go by names" $? 0
+	ip=$(member pg1 ip)
+	check "no file knows them" "$(lab exec pg2 -- grep -c pg1 /etc/hosts)" 0
+	check "the lab's name server does" "$(lab exec pg2 -- getent ahostsv4 pg1 | awk 'NR == 1 { print $1 }')" "$ip"
+	check "and no other name" "$(lab exec pg2 -- getent hosts pg7; echo $?)" 2
+	check "the replica follows a name" "$(lab psql pg2 -- -At -c 'SHOW primary_conninfo' | grep -o 'host=[^ ]*')" \
+		"host=$(lab status --json | grep -q '"name": "pg1"[^}]*"role": "primary"' && echo pg1 || echo pg2)"
+	check "Patroni's store has a name" "$(lab exec pg1 -- grep -c 'etcd:2379' /run/patroni/patroni.yml)" 1
+	check "the host's own file is as it was" "$(cmp /etc/resolv.conf "$work/resolv.conf" && echo same)" same
+	spaces=$(net_namespaces)
+	lab down >/dev/null
+	check "down" $? 0
+	check "nothing is left" "$(left "$spaces")" ""
+}
+
 check_killed_up() { # DELAYS...
 	local delay spaces up
 
@@ -198,6 +217,7 @@ check_up_after_crash() {
 	check "nothing is left" "$(left)" ""
 }
 
+cp /etc/resolv.conf "$work/resolv.conf"
 check_usage
 check_one_async
 if [ -n "${PGJOLT_QUICK:-}" ]; then
@@ -205,6 +225,7 @@ if [ -n "${PGJOLT_QUICK:-}" ]; then
 	exit $failed
 fi
 check_sync_lab
+check_names
 check_killed_up 0.02 0.05 0.08 0.12 0.16 0.2 0.3 0.5 0.9 1.8 3.5 6
 check_up_after_crash
 exit $failed

@@ -4,13 +4,13 @@
 # a write to etcd, so no acknowledged commit is lost; and a lab of one member, or one whose replicas are all
 # down, still takes writes.
 patroni_yml() {
-	local ip quarter ssl= verify=
+	local host quarter ssl= verify=
 
 	if [ -n "$tls" ]; then
 		ssl=", ssl: 'on', ssl_cert_file: /run/tls/server.crt, ssl_key_file: /run/tls/server.key"
 		verify=', sslmode: verify-ca, sslrootcert: /run/tls/ca.crt'
 	fi
-	ip=$(member_ip "$me")
+	host=$(member_host "$me")
 	quarter=$((10#$ttl / 4))
 	cat <<X
 scope: $lab
@@ -18,9 +18,9 @@ name: $me
 log: {level: INFO, format: '%(asctime)s %(levelname)s: %(message)s'}
 restapi:
   listen: 0.0.0.0:8008
-  connect_address: $ip:8008
+  connect_address: $host:8008
   authentication: {username: lab, password: $rest_password}
-etcd3: {host: '$(member_ip etcd):2379'}
+etcd3: {host: '$(member_host etcd):2379'}
 bootstrap:
   dcs:
     ttl: $ttl
@@ -57,7 +57,7 @@ bootstrap:
   post_bootstrap: /run/patroni/post_bootstrap
 postgresql:
   listen: '*:5432'
-  connect_address: $ip:5432
+  connect_address: $host:5432
   data_dir: /var/lib/postgresql/data
   bin_dir: $pg_bin
   pgpass: /run/patroni/pgpass

@@ -42,8 +42,13 @@ members() {
 member_ip() {
 	case $1 in
 	etcd) echo "$subnet.130" ;;
+	names) echo "$subnet.131" ;;
 	*) echo "$subnet.$((10 + ${1#pg}))" ;;
 	esac
+}
+
+member_host() { # by what the others reach it
+	if [ -n "$names" ]; then echo "$1"; else member_ip "$1"; fi
 }
 
 start_time() { # of process $1 in clock ticks since boot: with the pid it names a process for good
