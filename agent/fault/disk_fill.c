@@ -153,8 +153,8 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 	space_state(x->space, &s);
 	ret->hits = s.taken_bytes;
 	ret->detail = json_object();
-	json_add_string(ret->detail, "volume", x->volume.source);
-	json_add_string(ret->detail, "file_system", x->volume.type);
+	json_add_string(ret->detail, "volume", x->volume.mount.source);
+	json_add_string(ret->detail, "file_system", x->volume.mount.type);
 	json_add_uint(ret->detail, "taken_bytes", s.taken_bytes);
 	json_add_uint(ret->detail, "free_bytes", s.free_bytes);
 	json_add_uint(ret->detail, "free_bytes_before", x->free_before);

@@ -98,8 +98,8 @@ static int open_file(struct disk *x, const struct fault *f, int *ret_fd, struct 
 		r = volume_unnamed_file(&v, ret_fd, err);
 	if (r < 0)
 		return r;
-	x->source = steal_ptr(v.source);
-	x->type = steal_ptr(v.type);
+	x->source = steal_ptr(v.mount.source);
+	x->type = steal_ptr(v.mount.type);
 	return 0;
 }
 

@@ -1,9 +1,11 @@
 #include "fault/volume_target.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "core/cleanup.h"
 #include "kernel/proc.h"
 
@@ -30,15 +32,30 @@ int volume_target_open(const struct instance_info *i, enum volume_which which, s
 	return 0;
 }
 
-static int refuse_same(const struct volume *v, const char *path, struct err **err)
+/* The path as this agent names it, on a mount that process pid sees. */
+static bool is_same(const struct volume *v, pid_t pid, const char *path)
 {
+	_cleanup_close_ int fd = open(path, O_PATH | O_CLOEXEC);
+	_cleanup_(mount_entry_done) struct mount_entry m = {0};
 	struct stat st;
+	uint64_t id;
 
-	if (stat(path, &st) < 0 || st.st_dev != v->dev)
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return false;
+	if (st.st_dev == v->dev)
+		return true;
+	/* Each subvolume of a Btrfs has a number of its own there, and takes from the same space. */
+	return mount_of(fd, &id, NULL) >= 0 && mount_find(pid, id, &m, NULL) >= 0 &&
+	       mount_shares_space(&v->mount, &m);
+}
+
+static int refuse_same(const struct volume *v, pid_t pid, const char *path, struct err **err)
+{
+	if (!is_same(v, pid, path))
 		return 0;
 	return err_set(err, EPERM,
 		"%s (%s) is the node's own disk: it holds %s too, and filling it would hurt more than "
-		"the instance", v->source, v->type, path);
+		"the instance", v->mount.source, v->mount.type, path);
 }
 
 int volume_refuse_node_disk(const struct volume *v, const char *journal, struct err **err)
@@ -47,21 +64,21 @@ int volume_refuse_node_disk(const struct volume *v, const char *journal, struct 
 	static const char *const refused[] = {"overlay", "tmpfs", "ramfs", "rootfs", "devtmpfs"};
 
 	for (size_t i = 0; i < ELEMENTS(refused); i++)
-		if (strcmp(v->type, refused[i]) == 0)
+		if (strcmp(v->mount.type, refused[i]) == 0)
 			return err_set(err, EPERM,
 				"the volume is %s: what is written there is on the node's own disk or in "
-				"its memory", v->type);
+				"its memory", v->mount.type);
 	for (size_t i = 0; i < ELEMENTS(folders); i++) {
 		char path[64];
 		int r;
 
 		/* The node's, where the agent sees its PID 1, and the agent's own. */
 		snprintf(path, sizeof(path), "/proc/1/root%s", folders[i]);
-		r = refuse_same(v, path, err);
+		r = refuse_same(v, 1, path, err);
 		if (r >= 0)
-			r = refuse_same(v, folders[i], err);
+			r = refuse_same(v, getpid(), folders[i], err);
 		if (r < 0)
 			return r;
 	}
-	return journal ? refuse_same(v, journal, err) : 0;
+	return journal ? refuse_same(v, getpid(), journal, err) : 0;
 }

@@ -16,6 +16,7 @@ int volume_target_open(const struct instance_info *i, enum volume_which which, s
 /*
  * -EPERM where filling it would fill more than the instance's own volume: the file system of the
  * node's or the agent's /, /var, /var/lib, /var/lib/kubelet, /run, /tmp, or of `journal` (may be
- * NULL); a container's own layer (overlay); memory (tmpfs).
+ * NULL), another subvolume of it (Btrfs) or another data set of its pool (ZFS) included; a container's
+ * own layer (overlay); memory (tmpfs).
  */
 int volume_refuse_node_disk(const struct volume *v, const char *journal, struct err **err);

@@ -125,6 +125,20 @@ int mount_find_source(pid_t pid, const char *source, struct mount_entry *ret, st
 	return r == -ENOENT ? err_set(err, ENOENT, "process %d sees no mount of %s", (int)pid, source) : r;
 }
 
+/* A data set is a superblock of its own: "pool/set". */
+static bool is_same_pool(const struct mount_entry *a, const struct mount_entry *b)
+{
+	size_t n = strcspn(a->source, "/");
+
+	return strcmp(a->type, "zfs") == 0 && strcmp(b->type, "zfs") == 0 &&
+	       n == strcspn(b->source, "/") && strncmp(a->source, b->source, n) == 0;
+}
+
+bool mount_shares_space(const struct mount_entry *a, const struct mount_entry *b)
+{
+	return a->dev == b->dev || is_same_pool(a, b);
+}
+
 int mount_of(int fd, uint64_t *ret, struct err **err)
 {
 	_cleanup_free_ char *text = NULL;

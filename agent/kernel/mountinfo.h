@@ -9,7 +9,7 @@
 
 struct mount_entry {
 	uint64_t id;
-	dev_t dev;
+	dev_t dev;		/* of the superblock: one for all subvolumes of a Btrfs, unlike their st_dev */
 	bool shared;		/* what is mounted on it appears elsewhere too */
 	char *point;		/* where, as the process sees it */
 	char *type;
@@ -23,5 +23,7 @@ int mount_parse(const char *line, struct mount_entry *ret, struct err **err);
 int mount_find(pid_t pid, uint64_t id, struct mount_entry *ret, struct err **err);
 /* The first whose source is this. -ENOENT. */
 int mount_find_source(pid_t pid, const char *source, struct mount_entry *ret, struct err **err);
+/* Do the two take their space from one file system, or, in ZFS, from one pool? */
+bool mount_shares_space(const struct mount_entry *a, const struct mount_entry *b);
 /* Number of the mount that an open file is on. */
 int mount_of(int fd, uint64_t *ret, struct err **err);

@@ -10,22 +10,20 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 #include "core/cleanup.h"
-#include "kernel/mountinfo.h"
 #include "kernel/root.h"
 
 void volume_done(struct volume *v)
 {
 	closep(&v->dir_fd);
-	free(v->type);
-	free(v->source);
+	mount_entry_done(&v->mount);
 	*v = (struct volume){.dir_fd = -1};
 }
 
 int volume_open(pid_t pid, const char *path, struct volume *ret, struct err **err)
 {
 	_cleanup_(volume_done) struct volume v = {.dir_fd = -1};
-	_cleanup_(mount_entry_done) struct mount_entry mount = {0};
 	struct stat st;
+	uint64_t mount;
 	int r;
 
 	r = root_open(pid, path, O_RDONLY | O_DIRECTORY, &v.dir_fd, err);
@@ -34,13 +32,11 @@ int volume_open(pid_t pid, const char *path, struct volume *ret, struct err **er
 	if (fstat(v.dir_fd, &st) < 0)
 		return err_errno(err, errno, "look at %s", path);
 	v.dev = st.st_dev;
-	r = mount_of(v.dir_fd, &v.mount_id, err);
+	r = mount_of(v.dir_fd, &mount, err);
 	if (r >= 0)
-		r = mount_find(pid, v.mount_id, &mount, err);
+		r = mount_find(pid, mount, &v.mount, err);
 	if (r < 0)
 		return r;
-	v.type = steal_ptr(mount.type);
-	v.source = steal_ptr(mount.source);
 	*ret = v;
 	v = (struct volume){.dir_fd = -1};
 	return 0;
@@ -69,9 +65,9 @@ int volume_unnamed_file(const struct volume *v, int *ret_fd, struct err **err)
 	if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
 		return err_set(err, EOPNOTSUPP,
 			"%s (%s) has no unnamed files (O_TMPFILE): what a killed agent leaves would stay",
-			v->type, v->source);
+			v->mount.type, v->mount.source);
 	if (fd < 0)
-		return err_errno(err, errno, "make an unnamed file on %s (%s)", v->source, v->type);
+		return err_errno(err, errno, "make an unnamed file on %s (%s)", v->mount.source, v->mount.type);
 	*ret_fd = fd;
 	return 0;
 }
@@ -85,13 +81,13 @@ static int device_of(const struct volume *v, dev_t *ret, struct err **err)
 		*ret = v->dev;
 		return 0;
 	}
-	if (strncmp(v->source, "/dev/", 5) == 0 && stat(v->source, &st) == 0 &&
+	if (strncmp(v->mount.source, "/dev/", 5) == 0 && stat(v->mount.source, &st) == 0 &&
 	    S_ISBLK(st.st_mode)) {
 		*ret = st.st_rdev;
 		return 0;
 	}
-	return err_set(err, EOPNOTSUPP, "%s (%s) is on no block device of this node", v->type,
-		v->source);
+	return err_set(err, EOPNOTSUPP, "%s (%s) is on no block device of this node", v->mount.type,
+		v->mount.source);
 }
 
 int volume_device(const struct volume *v, dev_t *ret, struct err **err)

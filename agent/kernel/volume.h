@@ -8,13 +8,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include "core/err.h"
+#include "kernel/mountinfo.h"
 
 struct volume {
 	int dir_fd;	/* the folder */
 	dev_t dev;	/* st_dev: that of the file system, which need not be a device's */
-	uint64_t mount_id;
-	char *type;	/* "ext4" */
-	char *source;	/* as the mount has it: "/dev/loop0", "server:/export", "overlay" */
+	struct mount_entry mount;	/* type "ext4"; source "/dev/loop0", "server:/export", "overlay" */
 };
 
 struct volume_space {

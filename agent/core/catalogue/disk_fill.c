@@ -37,7 +37,8 @@ const struct fault_spec fault_disk_fill = {
 		"working. A full WAL volume makes PostgreSQL PANIC and end; it cannot start again "
 		"before there is space. Managers differ in whether they fail over.\n\n"
 		"Refused for the node's own disk: a file system that is also the node's or the agent's "
-		"/, /var, /var/lib/kubelet, /run, /tmp or the journal's; a container's own layer "
+		"/, /var, /var/lib/kubelet, /run, /tmp or the journal's, another subvolume of it "
+		"(Btrfs) or data set of its pool (ZFS) included; a container's own layer "
 		"(overlay); memory (tmpfs). The evidence has the bytes that were taken and what is "
 		"free.",
 	.mechanism =

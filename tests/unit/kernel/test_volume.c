@@ -17,8 +17,8 @@ Test(volume, of_our_own_folder)
 	cr_assert_eq(stat("/tmp", &st), 0);
 	cr_assert_eq(volume_open(getpid(), "/tmp", &v, NULL), 0);
 	cr_expect_eq(v.dev, st.st_dev);
-	cr_expect_not_null(v.type);
-	cr_expect_gt(strlen(v.source), 0);
+	cr_expect_not_null(v.mount.type);
+	cr_expect_gt(strlen(v.mount.source), 0);
 	cr_assert_eq(volume_space(v.dir_fd, &space, NULL), 0);
 	cr_expect_gt(space.total_bytes, 0);
 	cr_expect_leq(space.free_bytes, space.total_bytes);
@@ -71,13 +71,13 @@ Test(volume, an_unnamed_file_never_gets_a_name)
 
 Test(volume, devices_are_whole_disks)
 {
-	struct volume v = {.dir_fd = -1, .type = strdup("proc"), .source = strdup("proc")};
+	struct volume v = {.dir_fd = -1, .mount = {.type = strdup("proc"), .source = strdup("proc")}};
 	char path[96];
 	dev_t dev;
 
 	cr_expect_eq(volume_device(&v, &dev, NULL), -EOPNOTSUPP);
-	free(v.source);
-	v.source = strdup("/dev/null");		/* no block device */
+	free(v.mount.source);
+	v.mount.source = strdup("/dev/null");		/* no block device */
 	cr_expect_eq(volume_device(&v, &dev, NULL), -EOPNOTSUPP);
 	volume_done(&v);
 	cr_assert_eq(volume_open(getpid(), "/", &v, NULL), 0);
