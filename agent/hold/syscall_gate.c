@@ -36,7 +36,13 @@ static const struct {
 	{SYS_preadv, DISK_READ}, {SYS_preadv2, DISK_READ},
 	{SYS_write, DISK_WRITE}, {SYS_pwrite64, DISK_WRITE}, {SYS_writev, DISK_WRITE},
 	{SYS_pwritev, DISK_WRITE}, {SYS_pwritev2, DISK_WRITE},
+	/* How PostgreSQL 16 and later make a table longer. */
+	{SYS_fallocate, DISK_WRITE},
 	{SYS_fsync, DISK_FSYNC}, {SYS_fdatasync, DISK_FDATASYNC},
+#ifdef SYS_sync_file_range
+	/* How checkpointer and background writer begin a flush (checkpoint_flush_after). */
+	{SYS_sync_file_range, DISK_FSYNC},
+#endif
 #ifdef SYS_open
 	{SYS_open, DISK_OPEN},
 #endif

@@ -49,6 +49,7 @@ static enum disk_operation operation_of(long call)
 	case SYS_writev:
 	case SYS_pwritev:
 	case SYS_pwritev2:
+	case SYS_fallocate:
 		return DISK_WRITE;
 	default:
 		return DISK_OPERATION_MAX;

@@ -44,7 +44,9 @@ const struct fault_spec fault_disk_error = {
 		"The file gate refuses a read or write before it begins. The syscall gate changes "
 		"the result when the call has been done: data that a failed write or flush wrote "
 		"is there nevertheless, which a program that takes the error seriously must not "
-		"count on. Opens fail by the file gate alone. With mechanism auto each call is hit once, by one of the two.",
+		"count on. Opens fail by the file gate alone. With mechanism auto each call is hit once, by one of the two. "
+		"What goes by io_uring or by memory mapping passes the syscall gate; copy_file_range, "
+		"syncfs, and calls that truncate, rename or remove files are none of the operations.",
 	.mechanism =
 		"File gate: fanotify events before reads and writes (FAN_PRE_ACCESS) and at opens "
 		"(FAN_OPEN_PERM) on the instance's own "

@@ -57,7 +57,8 @@ const struct fault_spec fault_disk_latency = {
 		"shows it only files that were opened after it was set. The syscall gate holds a "
 		"call on its way out, whatever file it is on. With mechanism auto each access is "
 		"hit once, by one of the two.\n\n"
-		"What goes by io_uring or by memory mapping passes the syscall gate. The evidence "
+		"What goes by io_uring or by memory mapping passes the syscall gate; copy_file_range, "
+		"syncfs, and calls that truncate, rename or remove files are none of the operations. The evidence "
 		"counts the calls by operation and kind of file, and how far the delay really "
 		"given was from the one asked for.",
 	.mechanism =

@@ -27,7 +27,9 @@ int disk_params_check(const struct params *p, struct err **err);
 
 #define DISK_PARAMS(default_operations)                                                         \
 	{.name = "operations", .type = PARAM_TEXTS, .fallback = default_operations,             \
-		.help = "Which calls: read, write, fsync, fdatasync, open."},                   \
+		.help = "Which calls: read, write (fallocate too, and with O_DSYNC, as "        \
+			"wal_sync_method open_datasync has it, the flush in it), fsync "        \
+			"(sync_file_range too), fdatasync, open."},                             \
 	{.name = "paths", .type = PARAM_TEXTS,                                                  \
 		.help = "Which files: data, wal, temp, tablespace, or a glob of the path below "\
 			"PGDATA (base/16384/*). By default every file of the data directory, "  \

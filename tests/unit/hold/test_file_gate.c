@@ -29,7 +29,7 @@ static char path[64];
 
 /*
  * 'o' opens anew and reads, 'm' many times; 'r' reads what was open before everything, 'w' opens anew
- * and writes.
+ * and writes, 'a' allocates.
  */
 static void act(int what, int old_fd)
 {
@@ -37,7 +37,8 @@ static void act(int what, int old_fd)
 	char buf[4];
 	int fd = what == 'r' ? old_fd : open(path, O_RDWR | O_CLOEXEC);
 	int code = errno;
-	long r = fd < 0 ? -1 : what == 'w' ? pwrite(fd, "data", 4, 0) : pread(fd, buf, 4, 0);
+	long r = fd < 0 ? -1 : what == 'w' ? pwrite(fd, "data", 4, 0) :
+		 what == 'a' ? fallocate(fd, 0, 0, 8192) : pread(fd, buf, 4, 0);
 
 	for (int i = 0; what == 'm' && i < MANY && r == 4; i++)
 		r = pread(fd, buf, 4, 0);
@@ -180,6 +181,8 @@ Test(file_gate, refuses)
 	g = gate_start(pid, &effect, 1U << DISK_WRITE);
 	ask('w');
 	cr_expect_eq(atomic_load(&board->code), EDQUOT);
+	ask('a');
+	cr_expect_eq(atomic_load(&board->code), EDQUOT, "allocating is a write");
 	ask('o');
 	cr_expect_eq(atomic_load(&board->result), 4);
 	file_gate_free(g);

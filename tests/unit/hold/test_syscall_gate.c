@@ -18,7 +18,7 @@
 
 /* Shared with the child: what it was asked and how it went. */
 struct board {
-	atomic_int ask;			/* 'f' fdatasync, 'w' write outside, 'W' write, 'F' in a new child */
+	atomic_int ask;			/* see act() */
 	atomic_int done, result, code, continued;
 	atomic_ulong took_ns;
 };
@@ -32,14 +32,29 @@ static void on_continue(int signal)
 	atomic_fetch_add(&board->continued, 1);
 }
 
+static long call(int what, int inside_fd, int outside_fd)
+{
+	switch (what) {
+	case 'w':
+		return pwrite(outside_fd, "x", 1, 0);
+	case 'W':
+		return pwrite(inside_fd, "xyz", 3, 0);
+	case 'a':
+		return fallocate(inside_fd, 0, 0, 8192);
+	case 'r':
+		return sync_file_range(inside_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+	default:
+		return fdatasync(inside_fd);
+	}
+}
+
 static void act(int what, int inside_fd, int outside_fd)
 {
 	uint64_t start = now_ns();
 	long r;
 
 	errno = 0;
-	r = what == 'w' ? pwrite(outside_fd, "x", 1, 0) :
-	    what == 'W' ? pwrite(inside_fd, "xyz", 3, 0) : fdatasync(inside_fd);
+	r = call(what, inside_fd, outside_fd);
 	atomic_store(&board->took_ns, now_ns() - start);
 	atomic_store(&board->result, (int)r);
 	atomic_store(&board->code, r < 0 ? errno : 0);
@@ -197,6 +212,42 @@ Test(syscall_gate, changes_the_result)
 	syscall_gate_free(g);
 	ask('W');
 	cr_expect_eq(atomic_load(&board->result), 3);
+	child_end(pid);
+}
+
+Test(syscall_gate, allocating_writes_and_beginning_to_flush_flushes)
+{
+	const struct gate_effect effect = {.delay = {.loss_ppm = 1000000}, .code = EIO};
+	struct syscall_gate *g;
+	struct gate_counts c;
+	pid_t pid;
+
+	if (skipped())
+		return;
+	pid = child_start();
+	ask('a');
+	cr_assert_eq(atomic_load(&board->result), 0, "a file system that allocates");
+	g = gate_start(pid, &effect, 1U << DISK_WRITE);
+	syscall_gate_fire(g, boot_ns() + 60 * NS_PER_S);
+	ask('a');
+	cr_expect_eq(atomic_load(&board->code), EIO);
+	ask('r');
+	cr_expect_eq(atomic_load(&board->code), 0, "no write");
+	syscall_gate_free(g);
+	g = gate_start(pid, &effect, 1U << DISK_FSYNC);
+	syscall_gate_fire(g, boot_ns() + 60 * NS_PER_S);
+	ask('a');
+	cr_expect_eq(atomic_load(&board->code), 0, "no flush");
+	ask('r');
+	cr_expect_eq(atomic_load(&board->code), EIO);
+	for (int i = 0; i < 2000; i++) {
+		syscall_gate_counts(g, &c);
+		if (c.operations[DISK_FSYNC])
+			break;
+		usleep(1000);
+	}
+	cr_expect_eq(c.operations[DISK_FSYNC], 1);
+	syscall_gate_free(g);
 	child_end(pid);
 }
 
