@@ -146,6 +146,10 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 	ret->detail = json_object();
 	stress_observe(&x->stress, &sum, ret->detail);
 	ret->hits = sum.operations;
+	if (x->stress.group.folder)
+		json_add_string(ret->detail, "io_group", x->stress.group.folder);
+	else
+		json_add_string(ret->detail, "no_io_controller", x->stress.why_no_group);
 	json_add_string(ret->detail, "volume", x->source);
 	json_add_string(ret->detail, "file_system", x->type);
 	json_add_bool(ret->detail, "direct", sum.flags & LOAD_DISK_DIRECT);

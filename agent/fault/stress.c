@@ -21,6 +21,7 @@ void stress_free(struct stress *s)
 		s->done(s);
 	workers_freep(&s->workers);
 	group_target_done(&s->group);
+	free(s->why_no_group);
 	free(s);
 }
 
@@ -65,6 +66,8 @@ int stress_groups(struct stress *s, const struct instance_info *i, const struct 
 	r = group_target_find(i, c->name, c->v2_file, c->v1_file, &s->group, &why);
 	if (r < 0 && (c->required || r != -EOPNOTSUPP))
 		return err_set(err, r, "%s", err_text(why));
+	if (r < 0)
+		s->why_no_group = strdup(err_text(why));
 	if (s->group.folder)
 		strv_push(&folders, strdup(s->group.folder));
 	add_others(i, &folders);

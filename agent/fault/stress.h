@@ -10,6 +10,7 @@
 struct stress {
 	void (*done)(struct stress *s);	/* of what the state has besides; NULL: nothing */
 	struct group_target group;	/* that of the controller; path NULL where there is none */
+	char *why_no_group;
 	struct workers *workers;
 	uint64_t fired_ns;		/* 0: not yet */
 };

@@ -4,7 +4,8 @@
 For each case: an agent that stops itself at the point, driven there over its socket; SIGKILL; what
 was held must be gone within 100 ms; a new agent must find, revert and forget what was journaled
 within 2 s. With "replay-" before the point, the agent that is killed there is a second one, which
-was undoing what a first one had left. A new fault is one more row of harness/faults.py. Arguments choose cases:
+was undoing what a first one had left. At the end each target's data are checked. A new fault is one more row
+of harness/faults.py. Arguments choose cases:
 FAULT[:POINT]... Several processes share the cases, each with a target of its own, since a case mostly
 waits; what was only late there is tried again when all else is done.
 """
@@ -223,6 +224,10 @@ def run_cases(cases, failures):
             failure = run_case(*found, target, folder)
             if failure:
                 failures.put((*found, *failure))
+        try:
+            target.check_whole()
+        except Exception as e:  # pylint: disable=broad-except
+            failures.put(("the data", "after all cases", False, f"{type(e).__name__}: {e}"))
     failures.put(None)
 
 

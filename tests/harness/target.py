@@ -32,7 +32,7 @@ INIT = """
 exec 2>>"$1/postgres.log"
 hostname pg1
 mount -t tmpfs tmpfs /dev/shm    # a postmaster that is killed leaves its segments there
-while :; do
+while [ ! -e "$1/stop" ]; do
     setpriv --reuid postgres --regid postgres --clear-groups "$0" -D "$1/data" >>"$1/postgres.log" 2>&1
     sleep 0.05
 done
@@ -70,20 +70,28 @@ def run(*command):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
 
 
-def make_data(folder):
-    """A data directory, in an empty folder."""
+def make_data(folder, *options):
+    """A data directory with checksums, in an empty folder."""
     run("chown", "postgres", folder)
     run("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups",
-        f"{postgres_folder()}/initdb", "-D", folder, "-N", "-A", "trust", "-U", "postgres")
+        f"{postgres_folder()}/initdb", "-D", folder, "-N", "-k", "-A", "trust", "-U", "postgres", *options)
+
+
+def check(*command):
+    """Its words are in what is raised."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          timeout=120 * TIME_SCALE, check=False, cwd="/")
+    if done.returncode:
+        raise AssertionError(f"{command[0]}: {done.returncode}: {done.stdout.decode(errors='replace')[-2000:]}")
 
 
 class Target:
     """disk: PGDATA is a file system of its own, of so many MiB, on a loop device (PGJOLT_PREPARED_DATA: the
-    one that this lies on). tls: it has a certificate (server.crt). settings, hba: more lines of its
+    one that this lies on), and the server flushes. wal: so is pg_wal, on another one. tls: it has a certificate (server.crt). settings, hba: more lines of its
     configuration, hba before the others."""
 
-    def __init__(self, folder, label, disk=0, tls=False, settings="", hba=""):
-        self.disk = disk
+    def __init__(self, folder, label, disk=0, tls=False, settings="", hba="", wal=0):
+        self.disk, self.wal = disk, 0 if PREPARED else wal
         self.tls = tls
         self.settings, self.hba = settings, hba
         self.folder = folder
@@ -114,8 +122,8 @@ class Target:
             run("mount", "--bind", PREPARED, data)
         else:
             if self.disk:
-                self.mount(data)
-            make_data(data)
+                self.make_volume("data", self.disk)
+            make_data(data, *self.make_wal())
         if self.tls:
             authority = Authority(os.path.join(self.folder, "ca"))
             authority.make("server", "pg1")
@@ -125,8 +133,10 @@ class Target:
             self.settings += "ssl = on\n"
         with open(f"{data}/postgresql.auto.conf", "a") as f:
             f.write(f"cluster_name = '{self.cluster}'\nlisten_addresses = '*'\n"
-                    f"unix_socket_directories = '{self.folder}'\nfsync = off\n"
+                    f"unix_socket_directories = '{self.folder}'\nfsync = {'on' if self.disk else 'off'}\n"
                     f"shared_buffers = 16MB\nmax_wal_senders = 0\nwal_level = minimal\n{self.settings}")
+            if self.disk:       # or a recovery flushes each file by itself
+                f.write("recovery_init_sync_method = syncfs\n")
         if self.hba:
             with open(f"{data}/pg_hba.conf", "r+") as f:
                 lines = f.read()
@@ -139,12 +149,26 @@ class Target:
         self.start(bin_folder)
         return self
 
-    def mount(self, data):
-        image = os.path.join(self.folder, "disk.img")
-        run("truncate", "-s", f"{self.disk}M", image)
+    def make_volume(self, name, mib):
+        """A file system at that folder of ours."""
+        image = os.path.join(self.folder, f"{name}.img")
+        run("truncate", "-s", f"{mib}M", image)
         run("mkfs.ext4", "-q", "-F", image)
-        run("mount", "-o", "loop", image, data)
-        os.rmdir(os.path.join(data, "lost+found"))
+        self.mount(name)
+        os.rmdir(os.path.join(self.folder, name, "lost+found"))
+
+    def mount(self, name):
+        run("mount", "-o", "loop", os.path.join(self.folder, f"{name}.img"), os.path.join(self.folder, name))
+
+    def make_wal(self):
+        """initdb's options."""
+        if not self.wal:
+            return []
+        volume = os.path.join(self.folder, "wal")
+        os.mkdir(volume)
+        self.make_volume("wal", self.wal)
+        run("chown", "postgres", volume)
+        return ["--waldir", os.path.join(volume, "pg_wal")]
 
     def delete(self):
         """As a pod that is removed by force: all its processes are killed, its network's name goes. Its
@@ -217,6 +241,20 @@ class Target:
         wait_until(self.remove_cgroup, 5)
         self.process = None
 
+    def check_whole(self):
+        """Its data: pg_amcheck, an end without a word, each page's checksum. It is not started again."""
+        if not wait_until(lambda: self.session_ms(5000), 60):
+            raise AssertionError("the target lets nobody in")
+        check(f"{postgres_folder()}/pg_amcheck", "-h", self.folder, "-U", "postgres", "--install-missing",
+              "--heapallindexed", "postgres")
+        with open(os.path.join(self.folder, "stop"), "w"):
+            pass
+        os.kill(self.postmaster(), signal.SIGINT)
+        self.process.wait(60 * TIME_SCALE)
+        self.end()
+        check("setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups",
+              f"{postgres_folder()}/pg_checksums", "--check", "-D", os.path.join(self.folder, "data"))
+
     def down(self):
         self.end()
         if self.name_server:
@@ -225,10 +263,13 @@ class Target:
             if os.path.exists(f"/run/netns/{ns}"):
                 run("ip", "netns", "delete", ns)
         self.remove_cgroup()
-        if self.disk or PREPARED:
-            data = os.path.join(self.folder, "data")
-            wait_until(lambda: not os.path.ismount(data) or
-                       subprocess.run(["umount", data], stderr=subprocess.DEVNULL).returncode == 0, 5, 0.1)
+        self.unmount()
+
+    def unmount(self):
+        """True when its volumes are mounted nowhere."""
+        return all([wait_until(lambda path=path: not os.path.ismount(path) or subprocess.run(
+            ["umount", path], stderr=subprocess.DEVNULL).returncode == 0, 5, 0.1)
+            for path in (os.path.join(self.folder, name) for name in ("data", "wal"))])
 
     def remove_cgroup(self):
         for folder in self.groups():

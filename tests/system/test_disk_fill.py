@@ -1,9 +1,10 @@
 """disk-fill on a real PostgreSQL on a disk of its own: what df, dd and PostgreSQL say."""
 import os
+import shutil
 import subprocess
 import sys
 
-from disk_world import Target, World, main, scratch, wait_until
+from disk_world import AgentError, OnFileSystem, Target, World, main, scratch, wait_until
 
 MIB = 1 << 20
 
@@ -49,6 +50,40 @@ def test_up_to_a_share(world):
     world.end(experiment)
 
 
+def test_one_volume_and_not_the_other(world):
+    for volume, other in (("wal", "data"), ("data", "wal")):
+        before, beside = world.free(volume), world.free(other)
+        experiment = world.inject("disk-fill", volume=volume, leave="16MiB")
+        assert full(world, experiment)
+        assert world.free(volume) < 17 * MIB and abs(world.free(other) - beside) < 4 * MIB
+        assert dd(world, 50) == (volume == "wal")
+        world.end(experiment)
+        assert world.free(volume) > before - 4 * MIB
+
+
+def test_no_room_for_wal(world):
+    """The server panics, cannot come back before there is room, and has all that it promised then."""
+    code, text = world.psql("create table promised (i int, pad text)")
+    assert code == 0, text
+    experiment = world.inject("disk-fill", volume="wal")
+    assert full(world, experiment)
+    promised = 0
+    while promised < 40:
+        code, text = world.psql("insert into promised select 1, repeat('x', 1000) from generate_series(1, 4000)", 60)
+        if code:
+            break
+        promised += 1
+    assert code and promised < 40, "160 MiB of WAL found room"
+    world.end(experiment)
+    assert world.target.answer_ms(30000) is not None
+    assert wait_until(lambda: world.psql("select 1")[0] == 0, 30)
+    count = int(world.psql("select count(*) / 4000 from promised")[1])
+    assert count in (promised, promised + 1), (count, promised)     # the last one may have been cut off after its commit
+    with open(os.path.join(world.folder, "postgres.log"), errors="replace") as f:
+        assert "No space left on device" in f.read()
+    world.psql("drop table promised")
+
+
 def test_takes_again_what_is_given_back(world):
     path = os.path.join(world.data, "ballast")
     with open(path, "wb") as f:
@@ -76,13 +111,12 @@ def test_postgresql_is_out_of_space_and_back(world):
 
 
 def test_agent_killed(world):
-    before = world.free()
+    before = world.free("wal")
     experiment = world.inject("disk-fill", volume="wal")
     assert full(world, experiment)
-    assert world.free() < MIB
+    assert world.free("wal") < MIB
     world.agent.kill()
-    assert wait_until(lambda: world.free() > before - 4 * MIB, 2), world.free()
-    assert dd(world, 50)
+    assert wait_until(lambda: world.free("wal") > before - 4 * MIB, 2), world.free("wal")
     world.agent.start()
     assert world.agent.entries() == []
 
@@ -94,7 +128,7 @@ def test_the_instance_is_deleted(world):
     info = world.agent.wait_state(experiment, "clean", 10)
     assert info["end_reason"] == "target-gone", info
     assert subprocess.run(["umount", world.data]).returncode == 0, "something holds the volume"
-    subprocess.run(["mount", "-o", "loop", os.path.join(world.folder, "disk.img"), world.data], check=True)
+    world.target.mount("data")
     world.target.start()
 
 
@@ -105,6 +139,48 @@ def test_refused(world):
         nearby = World(folder, other)
         with nearby.agent:
             nearby.refused(403, ["node's own disk"], "disk-fill")
+    with scratch("fill3") as folder, OnFileSystem(folder, "fill3", "tmpfs") as other:
+        nearby = World(folder, other)
+        with nearby.agent:
+            nearby.refused(403, ["is tmpfs"], "disk-fill")
+
+
+class Subvolume(Target):
+    """PGDATA is one subvolume of a Btrfs, the folder "beside" another."""
+
+    def make_volume(self, name, mib):
+        top, image = os.path.join(self.folder, "top"), os.path.join(self.folder, "btrfs.img")
+        commands = [["truncate", "-s", f"{mib}M", image], ["mkfs.btrfs", "-q", image], ["mount", "-o", "loop", image, top],
+                    ["btrfs", "-q", "subvolume", "create", f"{top}/{name}"],
+                    ["btrfs", "-q", "subvolume", "create", f"{top}/beside"],
+                    ["mount", "--bind", f"{top}/{name}", os.path.join(self.folder, name)]]
+        os.mkdir(top)
+        for command in commands:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    def unmount(self):
+        return super().unmount() and subprocess.run(["umount", os.path.join(self.folder, "top")]).returncode == 0
+
+
+def test_another_subvolume_of_the_nodes_disk(_):
+    """The journal's subvolume stands for the node's: stat() has another number for each."""
+    with open("/proc/filesystems") as f:
+        if not shutil.which("mkfs.btrfs") or "btrfs" not in f.read().split():
+            print("  left out: there is no Btrfs or no mkfs.btrfs here")
+            return
+    with scratch("fill4") as folder, Subvolume(folder, "fill4", disk=400) as other:
+        nearby = World(folder, other)
+        journal = os.path.join(folder, "top", "beside", "journal")
+        assert os.stat(os.path.dirname(journal)).st_dev != os.stat(nearby.data).st_dev
+        nearby.agent.journal = journal
+        with nearby.agent:
+            nearby.refused(403, ["node's own disk", "beside"], "disk-fill")
+        nearby.agent.journal = os.path.join(folder, "journal")
+        with nearby.agent:
+            try:
+                nearby.agent.arm("disk-fill", other.name)
+            except AgentError as e:
+                raise AssertionError("a Btrfs of its own is refused") from e
 
 
 if __name__ == "__main__":

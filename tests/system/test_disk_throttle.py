@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 
-from disk_world import main, read, write
+from disk_world import OnFileSystem, WithoutIo, World, main, read, scratch, wait_until, write
 
 MIB = 1 << 20
 V1 = ["blkio.throttle.read_bps_device", "blkio.throttle.write_bps_device",
@@ -17,8 +17,8 @@ def limits(world):
     return {name: read(group, name) for name in names}
 
 
-def dd_command(world, way, mib, block="1M"):
-    path = os.path.join(world.data, "dd-test")
+def dd_command(world, way, mib, block="1M", volume="data"):
+    path = os.path.join(world.folder_of(volume), "dd-test")
     if not os.path.exists(path):
         with open(path, "wb") as f:
             f.write(b"x" * 8 * MIB)
@@ -37,8 +37,8 @@ def seconds(process):
     return time.monotonic() - start
 
 
-def inside(world, *arguments):
-    return seconds(world.in_group(dd_command(world, *arguments)))
+def inside(world, *arguments, volume="data"):
+    return seconds(world.in_group(dd_command(world, *arguments, volume=volume)))
 
 
 def outside(world, *arguments):
@@ -55,7 +55,7 @@ def test_written_bytes(world):
     throttled, reads, beside = inside(world, "write", 8), inside(world, "read", 8), outside(world, "write", 8)
     info = world.agent.get(experiment)
     assert info["lifetime"] == "journaled", info
-    assert info["evidence"]["device"] == world.device, info
+    assert info["evidence"]["device"] == world.device(), info
     assert info["hits"] >= 1 and info["evidence"]["done"]["write-bytes"] >= 8 * MIB, info
     world.end(experiment)
     assert limits(world) == before, (before, limits(world))
@@ -76,6 +76,16 @@ def test_read_operations(world):
     assert info["hits"] >= 256, info
 
 
+def test_one_volume_and_not_the_other(world):
+    for volume, other in (("wal", "data"), ("data", "wal")):
+        experiment = world.inject("disk-throttle", volume=volume, write_bytes="4MiB")
+        throttled, beside = inside(world, "write", 8, volume=volume), inside(world, "write", 8, volume=other)
+        info = world.end(experiment)
+        print(f"  8 MiB at 4 MiB/s on {volume}: {throttled:.2f} s, on {other} {beside:.2f} s")
+        assert info["evidence"]["device"] == world.device(volume) != world.device(other), info
+        assert throttled > 1.6 and beside < 1.2, (throttled, beside)
+
+
 def test_what_postgresql_feels(world):
     def load():
         start = time.monotonic()
@@ -84,8 +94,7 @@ def test_what_postgresql_feels(world):
                                 "alter table t rename to u", 60)
         assert code == 0, text
         return time.monotonic() - start
-    world.psql("alter system set fsync = on")
-    world.psql("select pg_reload_conf()")
+    assert wait_until(lambda: world.psql("select 1")[0] == 0, 30)
     free = load()
     experiment = world.inject("disk-throttle", volume="data", write_bytes="2MiB")
     throttled = load()
@@ -99,10 +108,10 @@ def test_earlier_limits_come_back(world):
     group = world.target.group("blkio")
     v2 = os.path.exists(f"{group}/io.max")
     if v2:
-        write(f"{world.device} wbps=50000000 riops=9000", group, "io.max")
+        write(f"{world.device()} wbps=50000000 riops=9000", group, "io.max")
     else:
-        write(f"{world.device} 50000000", group, V1[1])
-        write(f"{world.device} 9000", group, V1[2])
+        write(f"{world.device()} 50000000", group, V1[1])
+        write(f"{world.device()} 9000", group, V1[2])
     before = limits(world)
     experiment = world.inject("disk-throttle", read_bytes="1MiB", write_bytes="1MiB", read_operations=50,
                               write_operations=60)
@@ -117,10 +126,10 @@ def test_earlier_limits_come_back(world):
     world.agent.start()
     assert limits(world) == before and world.agent.entries() == []
     if v2:
-        write(f"{world.device} rbps=max wbps=max riops=max wiops=max", group, "io.max")
+        write(f"{world.device()} rbps=max wbps=max riops=max wiops=max", group, "io.max")
     else:
         for name in V1:
-            write(f"{world.device} 0", group, name)
+            write(f"{world.device()} 0", group, name)
 
 
 def test_refused(world):
@@ -134,6 +143,19 @@ def test_refused(world):
     else:
         raise AssertionError("a second one was let in")
     world.end(first)
+
+
+def test_no_disk_below(_):
+    for file_system in ("tmpfs", "overlay"):
+        with scratch("dskth2") as folder, OnFileSystem(folder, "dskth2", file_system) as other:
+            nearby = World(folder, other)
+            with nearby.agent:
+                nearby.refused(422, [file_system, "no block device"], "disk-throttle", write_bytes="8MiB")
+
+
+def test_no_io_controller(world):
+    with WithoutIo(world):
+        world.refused(422, ["io.max", "blkio"], "disk-throttle", write_bytes="8MiB")
 
 
 def test_the_instance_is_deleted(world):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from disk_world import Target, cpu_seconds, main, process_state, read, scratch, wait_until, write
+from disk_world import Target, WithoutIo, cpu_seconds, main, process_state, read, scratch, wait_until, write
 
 MIB = 1 << 20
 
@@ -50,20 +50,26 @@ class Limit:
         return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill "))
 
 
-def test_cpu_workers_are_the_groups(world):
-    before = set(world.target.pids())
-    experiment = world.agent.arm("cpu-stress", world.target.name, workers=3, load="30%")
+def expect_workers(world, n, descriptors=0):
+    """So many, all in the instance's groups. Their pids."""
     pids = world.workers()
-    assert len(pids) == 3 and set(world.target.pids()) == before | set(pids)
+    everywhere = world.of_agent(int(name) for name in os.listdir("/proc") if name.isdigit())
+    assert len(pids) == n and set(everywhere) == set(pids), (pids, everywhere)
     for pid in pids:
         assert read(f"/proc/{pid}/comm") == "pgjolt-stress"
-        assert os.listdir(f"/proc/{pid}/fd") == [], "descriptors of the agent"
+        assert len(os.listdir(f"/proc/{pid}/fd")) == descriptors, "descriptors of the agent"
         status = read(f"/proc/{pid}/status")
         assert "SigBlk:\t0000000000000000" in status and "SigIgn:\t0000000000000000" in status, status
         for group in world.target.groups():
             controller = os.path.basename(os.path.dirname(group))
             if controller not in ("freezer", "devices", "systemd"):
                 assert str(pid) in read(group, "cgroup.procs").split(), group
+    return pids
+
+
+def test_cpu_workers_are_the_groups(world):
+    experiment = world.agent.arm("cpu-stress", world.target.name, workers=3, load="30%")
+    pids = expect_workers(world, 3)
     idle = sum(map(cpu_seconds, pids))
     time.sleep(0.5)
     assert sum(map(cpu_seconds, pids)) == idle, "armed: they do nothing"
@@ -79,6 +85,39 @@ def test_cpu_workers_are_the_groups(world):
     assert world.target.answer_ms(10000) is not None
     world.end(experiment)
     gone_soon(pids, world)
+
+
+def test_memory_and_disk_workers_are_the_groups_alone(world):
+    """Beside another instance, in a group and on a disk of its own: nothing of it is there."""
+    with scratch("stress2") as folder, Target(folder, "stress2", disk=200) as other:
+        beside = type(world)(folder, other)
+        assert beside.psql("checkpoint")[0] == 0
+        others, used, stat, free = {other.postmaster()}, memory_used(beside), beside.disk_stat(), beside.free()
+        for fault, workers, params in (("mem-stress", 1, {"bytes": "64MiB"}),
+                                       ("disk-stress", 2, {"size": "32MiB", "rate": "16MiB"})):
+            experiment = world.agent.arm(fault, world.target.name, **params)
+            pids = expect_workers(world, workers, 1)
+            written = world.disk_stat()[1]
+            world.agent.fire(experiment)
+
+            def is_felt(memory=fault == "mem-stress", pids=pids, written=written):
+                return sum(map(rss, pids)) > 64 * MIB if memory else world.disk_stat()[1] - written > 16 * MIB
+            assert wait_until(is_felt, 10)
+            expect_workers(world, workers, 1)
+            info = world.end(experiment)
+            gone_soon(pids, world)
+            assert others <= set(other.pids()), (others, other.pids())
+        assert info["evidence"]["io_group"] == world.target.group("blkio"), info
+        assert abs(memory_used(beside) - used) < 8 * MIB and abs(beside.free() - free) < 2 * MIB
+        assert beside.disk_stat()[1] - stat[1] < 2 * MIB, "somebody wrote to the other's disk"
+
+
+def test_disk_stress_without_an_io_controller(world):
+    with WithoutIo(world):
+        experiment = world.inject("disk-stress", size="16MiB", rate="16MiB")
+        assert wait_until(lambda: world.agent.get(experiment)["hits"] > 0, 10)
+        info = world.end(experiment)
+    assert "io.max" in info["evidence"]["no_io_controller"] and "io_group" not in info["evidence"], info
 
 
 def test_cpu_full_load(world):
@@ -274,12 +313,14 @@ def test_disk_writes_reach_the_disk(world):
 def test_fsync_storm_and_read(world):
     experiment = world.inject("disk-stress", pattern="fsync-storm", block_size="8KiB", workers=1,
                               size="16MiB", volume="wal")
-    before = world.disk_stat()
+    before, beside = world.disk_stat("wal"), world.disk_stat()
     time.sleep(2)
-    after = world.disk_stat()
+    after, beside_after = world.disk_stat("wal"), world.disk_stat()
     info = world.end(experiment)
     print(f"  fsync-storm: {info['evidence']['operations_per_s']:.0f} a second")
     assert info["hits"] > 20 and after[3] - before[3] > 20, (info, before, after)
+    if world.device("wal") != world.device():
+        assert beside_after[1] - beside[1] < 2 * MIB, (beside, beside_after)
     experiment = world.inject("disk-stress", pattern="read", workers=1, size="16MiB", rate="8MiB")
     assert wait_until(lambda: world.agent.get(experiment)["evidence"]["prepared"], 20)
     before = world.disk_stat()

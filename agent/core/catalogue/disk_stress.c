@@ -48,7 +48,8 @@ const struct fault_spec fault_disk_stress = {
 		"A size that would leave less than a twentieth of the volume (32 MiB at least) is "
 		"refused; disk-fill is for full disks. Where O_DIRECT does not work the writes are "
 		"flushed instead. The evidence has bytes and operations a second that were reached, "
-		"and the errors.",
+		"the errors, and whether an io controller (v1: blkio) applies to the instance's cgroup: without "
+		"one the workers share the device with PostgreSQL, but no limit.",
 	.mechanism =
 		"Worker processes forked from the agent into every cgroup of the instance (v2 and v1), "
 		"with PR_SET_PDEATHSIG; O_DIRECT on an unnamed file (O_TMPFILE) on the volume.",
