@@ -1,7 +1,7 @@
 """disk-latency and disk-error on a real PostgreSQL, seen from outside: statements, dd, pg_amcheck, /proc.
 
-The server has a mount namespace and a volume (ext4 on a loop device) of its own; a second server stands
-beside it in the host's mount namespace.
+The server has a mount namespace of its own and three volumes (ext4 on loop devices): of the data, of the WAL and
+of a tablespace. A second server stands beside it in the host's mount namespace.
 """
 import os
 import re
@@ -11,106 +11,9 @@ import subprocess
 import time
 
 import suite
-from harness.agent import Agent, AgentError
-from lib_postgres import Server, Session, bin_dir, cgroup_root, children, held, state, title, wait_for
-
-
-class VolumeServer(Server):
-    """Its data directory on an ext4 of its own."""
-
-    def __init__(self, name, port, **more):
-        self.volume = None
-        super().__init__(name, port, **more)
-        # What initdb wrote goes onto the volume; in the server's own mount namespace alone it stays.
-        self.image = f"{self.folder}/volume.img"
-        with open(self.image, "wb") as f:
-            f.truncate(400 << 20)
-        subprocess.run(["mkfs.ext4", "-q", "-F", self.image], check=True)
-        self.mount()
-        subprocess.run(["cp", "-a", self.data, f"{self.folder}/volume/"], check=True)
-        self.data = f"{self.folder}/volume/data"
-
-    def mount(self):
-        self.volume = f"{self.folder}/volume"
-        os.makedirs(self.volume, exist_ok=True)
-        subprocess.run(["mount", "-o", "loop", self.image, self.volume], check=True)
-        os.chmod(self.volume, 0o755)
-
-    def remove(self):
-        self.stop()
-        if self.volume:
-            subprocess.run(["umount", self.volume], check=False)
-        super().remove()
-
-
-class World:
-    def __init__(self):
-        self.things = []
-        try:
-            self.build()
-        except BaseException:
-            self.remove()
-            raise
-
-    def build(self):
-        settings = ["--max_connections=50", "--checkpoint_timeout=1h", "--autovacuum=off",
-                    "--bgwriter_lru_maxpages=0", "--temp_buffers=800kB", "--work_mem=64kB"]
-        self.server = self.keep(VolumeServer("pga", 55471, settings=settings))
-        self.plain = self.keep(Server("pgb", 56000 + os.getpid() % 4000, alone=False, cluster="pjplain", settings=settings))
-        for server in (self.server, self.plain):
-            subprocess.run(Server.as_postgres(f"{bin_dir()}/pg_checksums", "--enable", "-N", "-D",
-                                              server.data), check=True, stdout=subprocess.DEVNULL, cwd="/")
-            server.start()
-        for server in (self.server, self.plain):
-            server.query("create extension pageinspect; create extension amcheck;"
-                         "create table t (id int, pad text)")
-            server.query("insert into t select i, repeat('x', 500) from generate_series(1, 40000) i")
-            server.query("create table w (id serial primary key, v int); checkpoint")
-        self.agent = self.keep(Agent.alone())
-        self.name = self.agent.instance_of(self.server.postmaster)["name"]
-        self.plain_name = self.agent.instance_of(self.plain.postmaster)["name"]
-
-    def keep(self, thing):
-        self.things.append(thing)
-        return thing
-
-    def tidy(self):
-        self.agent.call("POST", "/v1/revert", {})
-
-    def remove(self):
-        for thing in reversed(self.things):
-            thing.remove()
-
-
-def timed(call, *args):
-    start = time.monotonic()
-    answer = call(*args)
-    return answer, time.monotonic() - start
-
-
-def write_ms(session, n=5):
-    times = []
-    for _ in range(n):
-        answer, took = timed(session.ask, "insert into w (v) values (1) returning 'ok'")
-        assert answer == "ok", answer
-        times.append(took * 1000)
-    return statistics.median(times)
-
-
-def expect_clean(world, experiment):
-    info = world.agent.get(experiment)
-    assert info["state"] == "clean" and info["verified_clean"], info
-    assert world.agent.entries() == [], world.agent.entries()
-    stand = [pid for pid in [world.server.postmaster, *children(world.server.postmaster)] if held(pid)]
-    assert stand == [], [(pid, title(pid), state(pid)) for pid in stand]
-
-
-def expect_whole(server):
-    """pg_amcheck, and each page's checksum by reading every table."""
-    subprocess.run([f"{bin_dir()}/pg_amcheck", "-h", server.folder, "-p", str(server.port), "-U",
-                    "postgres", "--heapallindexed", "postgres"], check=True, timeout=120)
-    assert server.query("show data_checksums") == "on"
-    server.query("select sum(length(pad)) from t; select count(*) from w")
+from gate_world import (World, dd_inside, expect_clean, expect_whole, inside, path_of, read_one_ms, reads_ms, refused, timed,
+                        write_ms)
+from lib_postgres import Server, Session, bin_dir, cgroup_root, children, state, wait_for
 
 
 def test_flush_latency(world):
@@ -143,13 +46,6 @@ def test_flush_latency(world):
     session.close()
     other.close()
     late.close()
-
-
-def read_one_ms(session, page):
-    """One of the table's first pages, which were pushed out of the shared buffers by its last ones."""
-    answer, took = timed(session.ask, f"select count(*) from heap_page_items(get_raw_page('t', {page}))", 60)
-    assert int(answer) > 0, answer
-    return took * 1000
 
 
 def test_read_latency_old_and_new_sessions(world):
@@ -191,35 +87,200 @@ def test_read_latency_old_and_new_sessions(world):
     new.close()
 
 
-def test_write_error_of_temporary_files(world):
-    session = Session(world.server)
+def test_writes_of_temporary_files_fail(world):
+    """With each errno as the client has it; not elsewhere, and not another server's."""
+    session, other = Session(world.server), Session(world.plain)
     sort = "select count(*) from (select pad || id from t order by 1 offset 0) x"
-    assert session.ask(sort, 30) == "40000"
-    experiment = world.agent.inject("disk-error", world.name, {
-        "errno": "ENOSPC", "operations": ["write"], "paths": ["temp"]})
-    answer = session.ask(sort, 30)
-    assert "No space left on device" in answer, answer
-    assert session.ask("insert into w (v) values (2) returning 'ok'") == "ok"
-    world.agent.revert(experiment)
-    assert session.ask(sort, 30) == "40000"
-    expect_clean(world, experiment)
-    expect_whole(world.server)
+    assert session.ask(sort, 30) == other.ask(sort, 30) == "40000"
+    for name, words in (("ENOSPC", "No space left on device"), ("EDQUOT", "Disk quota exceeded"),
+                        ("EROFS", "Read-only file system")):
+        experiment = world.agent.inject("disk-error", world.name, {
+            "errno": name, "operations": ["write"], "paths": ["temp"]})
+        answer = session.ask(sort, 30)
+        assert words in answer, (name, answer)
+        assert session.ask("insert into w (v) values (2) returning 'ok'") == "ok"
+        assert other.ask(sort, 30) == "40000"
+        info = world.agent.get(experiment)
+        assert (info["mechanism"] == "syscall gate") == (name == "EROFS"), info
+        assert name != "EROFS" or "EROFS" in info["evidence"]["no_file_gate"], info
+        world.agent.revert(experiment)
+        assert session.ask(sort, 30) == "40000"
+        expect_clean(world, experiment)
     session.close()
+    other.close()
 
 
-def test_read_errors(world):
+def test_reads_fail_after_so_many(world):
+    """At SQL and by dd within the instance: N reads, then none. The host reads the same file all the while."""
+    session, other = Session(world.server), Session(world.plain)
+    path, page = path_of(world.server, "t"), 500
+    host = f"{world.server.data}/{path}"
+    for mechanism in ("auto", "syscall"):
+        experiment = world.agent.inject("disk-error", world.name, {
+            "operations": ["read"], "paths": [path], "titles": ["backend"], "after": 3, "mechanism": mechanism})
+        answers = [session.ask(f"select count(*) > 0 from heap_page_items(get_raw_page('t', {n}))", 20)
+                   for n in range(page, page + 50, 10)]
+        assert answers[:3] == ["t"] * 3 and all("Input/output error" in a for a in answers[3:]), answers
+        assert read_one_ms(other, page) < 1000
+        assert world.agent.get(experiment)["hits"] == 2
+        world.agent.revert(experiment)
+        expect_clean(world, experiment)
+        assert session.ask("select count(*) from t", 60).endswith("40000")
+        page += 50
+        experiment = world.agent.inject("disk-error", world.name, {
+            "operations": ["read"], "paths": [path], "after": 5, "mechanism": mechanism})
+        done, words = dd_inside(world.server, path, 20)
+        assert done == 5 and "Input/output error" in words, words
+        subprocess.run(["dd", f"if={host}", "of=/dev/null", "bs=8k", "count=20"], check=True, stderr=subprocess.DEVNULL)
+        world.agent.revert(experiment)
+        assert dd_inside(world.server, path, 20)[0] == 20
+        expect_clean(world, experiment)
+    session.close()
+    other.close()
+
+
+def test_the_plain_servers_reads_fail(world):
+    """By the syscall gate; the other server's and the host's do not."""
+    path = path_of(world.plain, "t")
+    experiment = world.agent.inject("disk-error", world.plain_name, {"operations": ["read"], "paths": [path], "after": 4})
+    done, words = dd_inside(world.plain, path, 20)
+    assert done == 4 and "Input/output error" in words, words
+    subprocess.run(["dd", f"if={world.plain.data}/{path}", "of=/dev/null", "bs=8k", "count=20"], check=True,
+                   stderr=subprocess.DEVNULL)
+    assert dd_inside(world.server, path_of(world.server, "t"), 20)[0] == 20
+    world.agent.revert(experiment)
+    expect_clean(world, experiment)
+
+
+def test_spread_of_delays(world):
+    """Whose sample is so far off comes by once in a hundred thousand runs; lateness only makes delays longer."""
+    path = path_of(world.server, "t")
+    for mechanism in ("auto", "syscall"):
+        for distribution in ("uniform", "normal"):
+            experiment = world.agent.inject("disk-latency", world.name, {
+                "delay": "20ms", "jitter": "8ms", "distribution": distribution, "operations": ["read"], "paths": [path],
+                "mechanism": mechanism})
+            times = reads_ms(world, 80)
+            world.agent.revert(experiment)
+            expect_clean(world, experiment)
+            mean, near = statistics.mean(times), statistics.median(times)
+            print(f"  {mechanism}, {distribution}: mean {mean:.1f} ms, median {near:.1f}, {min(times):.1f}..{max(times):.1f}")
+            assert len(times) == 80 and 15 < mean < 32 and 14 < near < 28, times
+            assert min(times) < 15 and max(times) > 25, times
+            assert (min(times) < 12) == (distribution == "normal"), times
+
+
+def test_a_share_is_late(world):
+    """30 % of 200: 60, and five standard deviations (6.5) around it."""
+    path = path_of(world.server, "t")
+    for mechanism in ("auto", "syscall"):
+        experiment = world.agent.inject("disk-latency", world.name, {
+            "delay": "25ms", "percent": "30%", "operations": ["read"], "paths": [path], "mechanism": mechanism})
+        times = reads_ms(world, 200)
+        hits = world.agent.get(experiment)["hits"]
+        world.agent.revert(experiment)
+        expect_clean(world, experiment)
+        late = sum(t >= 25 for t in times)
+        print(f"  {mechanism}: {late} of 200 reads late")
+        assert len(times) == 200 and 27 < hits < 93 and hits <= late < 100, (hits, late)
+
+
+def test_slow_checkpointer(world):
+    """While a session's own commit stays quick."""
+    session, other = Session(world.server), Session(world.server)
+    assert session.ask("insert into w (v) select 5 from generate_series(1, 5000) returning 'ok' limit 1") != ""
+    experiment = world.agent.inject("disk-latency", world.name, {
+        "delay": "400ms", "titles": ["checkpointer"], "operations": ["write", "fsync", "fdatasync"]})
+    write_ms(other, 1)
+    other.send("checkpoint")
+    assert write_ms(session) < 200
+    assert other.receive(0.4) is None, "the checkpoint was quick"
+    world.agent.revert(experiment)
+    assert other.ask("select 'done'", 30) == "done"
+    info = world.agent.get(experiment)
+    assert info["hits"] >= 1, info
+    expect_clean(world, experiment)
+    session.close()
+    other.close()
+
+
+def test_a_write_that_flushes_is_a_write(world):
+    """wal_sync_method open_datasync: O_DSYNC, and no call to flush."""
     session = Session(world.server)
-    experiment = world.agent.inject("disk-error", world.name, {
-        "operations": ["read"], "paths": ["base/*"], "titles": ["backend"], "after": 1})
-    answers = [session.ask(f"select count(*) > 0 from heap_page_items(get_raw_page('t', {page}))", 20)
-               for page in (500, 510, 520)]
-    assert any("Input/output error" in a for a in answers), answers
-    world.agent.revert(experiment)
-    session.ask("rollback")
-    assert session.ask("select count(*) from t", 60).endswith("40000")
-    expect_clean(world, experiment)
-    expect_whole(world.server)
+    world.server.query("alter system set wal_sync_method = open_datasync")
+    world.server.query("select pg_reload_conf()")
+    wait_for("the setting", lambda: session.ask("show wal_sync_method") == "open_datasync")
+    write_ms(session, 1)
+    try:
+        for operations, slow in ((["fsync", "fdatasync"], False), (["write"], True)):
+            experiment = world.agent.inject("disk-latency", world.name, {
+                "delay": "200ms", "operations": operations, "paths": ["wal"], "mechanism": "syscall"})
+            took = write_ms(session)
+            world.agent.revert(experiment)
+            expect_clean(world, experiment)
+            assert (took > 195) == slow, (operations, took)
+    finally:
+        world.server.query("alter system reset wal_sync_method")
+        world.server.query("select pg_reload_conf()")
     session.close()
+
+
+def test_allocating_is_a_write(world):
+    """fallocate, by which PostgreSQL 16 makes a table longer."""
+    for mechanism in ("auto", "syscall"):
+        experiment = world.agent.inject("disk-error", world.name, {
+            "errno": "ENOSPC", "operations": ["write"], "paths": ["base/longer"], "mechanism": mechanism})
+        words = inside(world.server, "fallocate -l 64k base/longer; rm -f base/longer")
+        world.agent.revert(experiment)
+        expect_clean(world, experiment)
+        assert "No space left on device" in words, words
+        assert inside(world.server, "fallocate -l 64k base/longer && rm base/longer") == ""
+
+
+def test_the_wals_volume_alone(world):
+    """By both gates: the WAL is slow, data and tablespace are not."""
+    for mechanism, gate in (("syscall", "syscall_gate"), ("file", "file_gate")):
+        experiment = world.agent.inject("disk-latency", world.name, {
+            "delay": "300ms", "operations": ["write"], "paths": ["wal"], "mechanism": mechanism})
+        session = Session(world.server)     # opens its files: the file gate sees no other
+        page = 20 if mechanism == "syscall" else 21
+        assert read_one_ms(session, page) < 200 and read_one_ms(session, page, "f") < 200
+        answer, took = timed(session.ask, "insert into w (v) values (6) returning 'ok'", 30)
+        assert answer == "ok" and took > 0.295, (answer, took)
+        evidence = world.agent.get(experiment)["evidence"][gate]
+        assert set(evidence["paths"]) == {"wal"} and set(evidence["operations"]) == {"write"}, evidence
+        world.agent.revert(experiment)
+        expect_clean(world, experiment)
+        session.close()
+
+
+def test_the_tablespaces_volume_alone(world):
+    """Likewise, and that its reads fail while others do not."""
+    old = Session(world.server)
+    read_one_ms(old, 30)
+    read_one_ms(old, 30, "f")
+    for mechanism, gate in (("syscall", "syscall_gate"), ("file", "file_gate")):
+        experiment = world.agent.inject("disk-latency", world.name, {
+            "delay": "300ms", "operations": ["read"], "paths": ["tablespace"], "mechanism": mechanism})
+        session = old if mechanism == "syscall" else Session(world.server)
+        page = 31 if mechanism == "syscall" else 32
+        assert write_ms(session) < 200 and read_one_ms(session, page) < 200
+        assert read_one_ms(session, page, "f") > 295
+        evidence = world.agent.get(experiment)["evidence"][gate]
+        assert set(evidence["paths"]) == {"tablespace"}, evidence
+        world.agent.revert(experiment)
+        expect_clean(world, experiment)
+    for paths, fails in ((["tablespace"], "f"), (["data"], "t")):
+        experiment = world.agent.inject("disk-error", world.name, {
+            "operations": ["read"], "paths": paths, "titles": ["backend"], "mechanism": "syscall"})
+        for table in ("t", "f"):
+            page += 1
+            answer = old.ask(f"select count(*) > 0 from heap_page_items(get_raw_page('{table}', {page}))", 20)
+            assert ("Input/output error" in answer) == (table == fails) and (table == fails or answer == "t"), answer
+        assert old.ask("insert into w (v) values (7) returning 'ok'") == "ok"
+        world.agent.revert(experiment)
+        expect_clean(world, experiment)
+    old.close()
 
 
 def test_wal_flush_error_panics_and_recovers(world):
@@ -314,17 +375,6 @@ def test_plain_server_by_the_syscall_gate(world):
     expect_whole(world.plain)
 
 
-def refused(world, status, words, instance, params, fault="disk-latency"):
-    before = world.agent.entries()
-    try:
-        world.agent.arm(fault, instance, params)
-    except AgentError as e:
-        assert e.status == status and all(w in str(e) for w in words), str(e)
-        assert world.agent.entries() == before
-        return
-    raise AssertionError(f"not refused: {params}")
-
-
 def test_refusals(world):
     refused(world, 422, ["mount namespace"], world.plain_name,
             {"delay": "1ms", "operations": ["read"], "mechanism": "file"})
@@ -358,15 +408,27 @@ def test_a_foreign_sigcont_passes(world):
 def test_pgbench_under_gates_that_choose_nothing(world):
     """What it costs is measured by tests/bench/run gates-idle."""
     world.server.pgbench("-i", "-q", "-s", "2")
-    for params in ({"operations": ["fsync", "fdatasync", "open"], "paths": ["tablespace"]},
+    for params in ({"operations": ["fsync", "fdatasync", "open"], "paths": ["temp"]},
                    {"operations": ["fdatasync"], "titles": ["nobody"]},
-                   {"operations": ["read", "write"], "paths": ["tablespace"], "mechanism": "file"}):
+                   {"operations": ["read", "write"], "paths": ["temp"], "mechanism": "file"}):
         experiment = world.agent.inject("disk-latency", world.name, {"delay": "5s", **params})
         assert world.server.pgbench("-T", "1", "-c", "4") > 0
         assert world.agent.get(experiment)["hits"] == 0
         world.agent.revert(experiment)
         expect_clean(world, experiment)
     expect_whole(world.server)
+
+
+def test_zy_data_are_whole(world):
+    """After all these faults: it ends without a word, and each page on the disk has its checksum."""
+    for server in (world.server, world.plain):
+        expect_whole(server)
+        os.kill(server.postmaster, signal.SIGINT)
+        server.process.wait(60)
+        done = subprocess.run(Server.as_postgres(f"{bin_dir()}/pg_checksums", "--check", "-D", server.data), cwd="/",
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout
+        server.start()
 
 
 def test_zz_the_target_ends_meanwhile(world):
