@@ -5,8 +5,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))      # for tests/harness
 
 TOP = os.path.realpath(os.environ.get("PGJOLT_SOURCE") or os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.path.realpath(os.environ.get("PGJOLT_BUILD") or os.path.join(TOP, "build", "release"))
@@ -72,6 +76,18 @@ def wait_for(what, condition, limit=60, every=0.3):
         time.sleep(every)
 
 
+def mind_the_limit():
+    """PGJOLT_KUBE_UNTIL (seconds since 1970): by then it ends as failed, and takes down what it brought up."""
+    until = os.environ.get("PGJOLT_KUBE_UNTIL")
+    if not until:
+        return
+
+    def stop(_signal, _frame):
+        raise SystemExit("FAILED: the lane's time is over")
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, max(float(until) - time.time(), 0.001))
+
+
 class Cluster:
     """A cluster with pgjolt from its manifests, and a Patroni cluster `orders` of three in namespace shop."""
 
@@ -84,8 +100,10 @@ class Cluster:
         self.nodes = []
         self.reused = False
         self.background = []
+        self.objects = None
         os.makedirs(self.folder, exist_ok=True)
         try:
+            mind_the_limit()
             began = time.monotonic()
             if self.own:
                 self.bring_up()
@@ -194,14 +212,22 @@ class Cluster:
                             "PGUSER=pgjolt", "PGPASSWORD=pgjolt", "PGDATABASE=app", *command, check=check, stdin=stdin,
                             timeout=timeout)
 
-    def start(self, *command):
+    def popen(self, *command, **kwargs):
         """The same, in the background, until it ends by itself or tidy() is called."""
         words = ["-n", "pgjolt", "exec", "deploy/pgjolt-toolbox", "--", "env", "PGUSER=pgjolt", "PGPASSWORD=pgjolt",
                  "PGDATABASE=app", *command]
-        env = {**os.environ, **kubelab_names()}
         start = [kubelab_script(), "kubectl"] if self.own else ["kubectl"]
+        process = subprocess.Popen(start + words, stdin=subprocess.DEVNULL, env={**os.environ, **kubelab_names()}, **kwargs)
+        self.background.append(process)
+        return process
+
+    def start(self, *command):
         with open(os.path.join(self.folder, "background.log"), "a", encoding="utf-8") as log:
-            self.background.append(subprocess.Popen(start + words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env))
+            self.popen(*command, stdout=log, stderr=log)
+
+    def toolbox_start(self, *command):
+        """The process, whose standard output is there to be read."""
+        return self.popen(*command, stdout=subprocess.PIPE, text=True)
 
     def outside_command(self, *command, env=None):
         """On a machine of the user's, that reaches the API server and has kubectl: the words to run it by."""
@@ -284,6 +310,7 @@ class Cluster:
         self.toolbox("pgjolt", "stop", "--all", check=False, timeout=60)
 
     def remove(self):
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for process in self.background:
             process.kill()
             process.wait()
@@ -291,14 +318,42 @@ class Cluster:
             return
         if self.own:
             kubelab("down", check=False)
-        else:
-            self.kubectl("delete", "namespace", "shop", "--ignore-not-found", check=False)
-            self.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=self.objects, check=False)
+            return
+        self.kubectl("delete", "namespace", "shop", "cloud", "elsewhere", "--ignore-not-found", check=False, timeout=300)
+        if self.objects:
+            self.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=self.objects, check=False, timeout=300)
 
 
 def is_ready(pod):
     return not pod["metadata"].get("deletionTimestamp") and any(
         c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", []))
+
+
+class AgentsLog:
+    """What agents log from now on, on all nodes or on some."""
+
+    def __init__(self, world, *nodes):
+        self.world, self.nodes = world, nodes
+        self.before = self.read()
+
+    def read(self):
+        return {o["metadata"]["uid"]: self.world.kubectl("-n", "pgjolt", "logs", o["metadata"]["name"], check=False).stdout
+                for o in self.world.pods("pgjolt", "component=agent")
+                if o["spec"].get("nodeName") in (self.nodes or self.world.nodes)}
+
+    def new(self):
+        return "\n".join(text[len(self.before.get(uid, "")):] for uid, text in self.read().items())
+
+    def wait(self, *patterns, limit=15):
+        """Whole lines, one for each of the patterns."""
+        for pattern in patterns:
+            try:
+                wait_for(pattern, lambda p=pattern: any(re.fullmatch(p, line) for line in self.new().splitlines()), limit)
+            except AssertionError as e:
+                raise AssertionError(f"{e}, but\n{self.new()[-4000:]}") from None
+
+    def wait_audit(self, *patterns):
+        self.wait(*("info: audit: " + pattern for pattern in patterns))
 
 
 class Authority:

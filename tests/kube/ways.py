@@ -6,6 +6,7 @@ import time
 import yaml
 
 import lab
+import reports
 from lab import wait_for
 
 CLUSTER = "shop/orders"
@@ -22,6 +23,7 @@ recovery: {limit: 1s}
 
 def test_kill_primary_by_the_plugin(world):
     """A drill by `kubectl pgjolt`, its report fetched."""
+    before = world.primary()
     env = {"PGUSER": "pgjolt", "PGPASSWORD": "pgjolt", "PGDATABASE": "app"}
     names = [word for name in env for word in ("--env", name)]
     r = world.plugin(*names, "run", "kill-primary", "--cluster", CLUSTER, env=env, timeout=200)
@@ -32,14 +34,14 @@ def test_kill_primary_by_the_plugin(world):
     assert r.returncode == 0 and r.stdout.strip() == f"{folder}/{run}", r.stdout + r.stderr
     with open(os.path.join(folder, run, "report.json"), encoding="utf-8") as f:
         report = json.load(f)
-    assert report["verdict"] == "passed" and report["ledger"]["lost"] == 0, report["reasons"]
-    assert report["write_downtime_ms"] > 0 and report["milestones_ms"]["t8"] is not None, report["milestones_ms"]
+    assert report["write_downtime_ms"] > 0, report["write_downtime_ms"]
     assert os.path.getsize(os.path.join(folder, run, "report.html")) > 10000
     assert world.plugin("run", "no-such-drill").returncode == 2
     assert "pgjolt-agent-" in world.plugin("logs", "--tail=5").stdout
     assert world.plugin("fetch", "../etc").returncode == 2
     world.wait_clean()
     wait_for("the cluster is whole again", world.patroni_is_whole, 90)
+    reports.check(world, report, "kill-primary", before)
 
 
 # Jobs, and the lock.
