@@ -178,8 +178,7 @@ def send_from_pod(world, *words):
                                  "command": ["sleep", "600"]}]}}))
     try:
         wait_for("the sender", lambda: lab.is_ready(world.get("-n", "pgjolt", "pod", "sender")), 60)
-        return json.loads(world.kubectl("-n", "pgjolt", "exec", "-i", "sender", "--", "python3", "-", *words,
-                                        stdin=caller_script()))
+        return json.loads(world.kubectl("-n", "pgjolt", "exec", "sender", "--", "python3", "-c", caller_script(), *words))
     finally:
         world.kubectl("-n", "pgjolt", "delete", "pod", "sender", "--now")
 

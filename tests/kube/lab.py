@@ -208,9 +208,10 @@ class Cluster:
 
     def toolbox(self, *command, check=True, stdin=None, timeout=300):
         """In the toolbox pod, as the user of the probes."""
-        return self.kubectl("-n", "pgjolt", "exec", *(["-i"] if stdin else []), "deploy/pgjolt-toolbox", "--", "env",
-                            "PGUSER=pgjolt", "PGPASSWORD=pgjolt", "PGDATABASE=app", *command, check=check, stdin=stdin,
-                            timeout=timeout)
+        if stdin:       # not by kubectl exec's own, of which nothing may arrive where a node is busy
+            command = ("sh", "-c", 'printf %s "$0" | "$@"', stdin, *command)
+        return self.kubectl("-n", "pgjolt", "exec", "deploy/pgjolt-toolbox", "--", "env", "PGUSER=pgjolt", "PGPASSWORD=pgjolt",
+                            "PGDATABASE=app", *command, check=check, timeout=timeout)
 
     def popen(self, *command, **kwargs):
         """The same, in the background, until it ends by itself or tidy() is called."""
