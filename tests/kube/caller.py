@@ -1,4 +1,4 @@
-"""Runs where an agent can be reached, by a plain python3: calls it as somebody who has a certificate, a token (or none) and the
+"""Runs where an agent can be reached, by a plain python3: calls it as somebody who has a certificate, a token and the
 words. Its argument is a document; it prints a list with status and answer of each call."""
 import http.client
 import json
@@ -26,9 +26,8 @@ def main():
     tls, answers = context(order["files"]), []
     for method, path, body in order["calls"]:
         connection = http.client.HTTPSConnection(order["address"], 7420, timeout=20, context=tls)
-        headers = {"Authorization": f"Bearer {order['token']}"} if order["token"] else {}
-        connection.request(method, path, body=json.dumps(body) if body else None,
-                           headers={**headers, "Content-Type": "application/json"})
+        connection.request(method, path, body=json.dumps(body) if body else None, headers={
+            "Authorization": f"Bearer {order['token']}", "Content-Type": "application/json"})
         response = connection.getresponse()
         answers.append([response.status, json.loads(response.read() or "null")])
         connection.close()

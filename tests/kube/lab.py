@@ -253,14 +253,22 @@ class Cluster:
     def plugin(self, *words, env=None, timeout=60):
         return self.outside("kubectl", "pgjolt", *words, env=env, timeout=timeout)
 
-    def sql(self, pod, statement, check=True):
-        r = self.kubectl("-n", "shop", "exec", pod, "--", "psql", "-h", "/run/pg", "-U", "postgres", "-XAtc", statement,
-                         check=False, timeout=20)
+    def sql(self, pod, statement, check=True, host="/run/pg"):
+        """As the superuser, from within that pod."""
+        r = self.kubectl("-n", "shop", "exec", pod, "--", "env", "PGPASSWORD=lab", "PGCONNECT_TIMEOUT=3", "psql", "-h", host, "-U",
+                         "postgres", "-XAtc", statement, check=False, timeout=20)
         assert not check or r.returncode == 0, r.stderr
         return r.stdout.strip() if r.returncode == 0 else None
 
+    def service_leads_to(self, primary, pods):
+        """From the others' nodes: these learn of a new primary one after another."""
+        host = self.get("-n", "shop", "service", "orders")["spec"]["clusterIP"]
+        address = next(o["status"]["podIP"] for o in pods if o["metadata"]["name"] == primary)
+        return all(self.sql(o["metadata"]["name"], "SELECT host(inet_server_addr())", check=False, host=host) == address
+                   for o in pods if o["metadata"]["name"] != primary)
+
     def patroni_is_whole(self):
-        """One primary, two that stream from it, all ready."""
+        """One primary, two that stream from it, all ready, and the Service leads to it."""
         pods = self.pods()
         if len(pods) != 3 or not all(is_ready(o) for o in pods):
             return False
@@ -269,7 +277,8 @@ class Cluster:
         primaries = [name for name, is_in_recovery in asked.items() if is_in_recovery == "f"]
         return len(primaries) == 1 and self.sql(
             primaries[0], "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", check=False) == "2" and \
-            [o for o in pods if o["metadata"]["labels"].get("role") == "master"][0]["metadata"]["name"] == primaries[0]
+            [o for o in pods if o["metadata"]["labels"].get("role") == "master"][0]["metadata"]["name"] == primaries[0] and \
+            self.service_leads_to(primaries[0], pods)
 
     def primary(self):
         return next(o["metadata"]["name"] for o in self.pods() if self.sql(o["metadata"]["name"],
