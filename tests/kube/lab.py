@@ -100,6 +100,7 @@ class Cluster:
         self.nodes = []
         self.reused = False
         self.background = []
+        self.log_from = 0
         self.objects = None
         os.makedirs(self.folder, exist_ok=True)
         try:
@@ -224,6 +225,7 @@ class Cluster:
 
     def start(self, *command):
         with open(os.path.join(self.folder, "background.log"), "a", encoding="utf-8") as log:
+            self.log_from = log.tell()      # what this one says begins there
             self.popen(*command, stdout=log, stderr=log)
 
     def toolbox_start(self, *command):
