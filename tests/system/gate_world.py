@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import time
 
+import suite
 from harness.agent import Agent, AgentError
 from lib_postgres import Server, bin_dir, children, held, state, title
 
@@ -43,9 +44,9 @@ class VolumeServer(Server):
         super().remove()
 
 
-class World:
+class World(suite.Things):
     def __init__(self):
-        self.things = []
+        super().__init__()
         try:
             self.build()
         except BaseException:
@@ -75,16 +76,8 @@ class World:
         self.name = self.agent.instance_of(self.server.postmaster)["name"]
         self.plain_name = self.agent.instance_of(self.plain.postmaster)["name"]
 
-    def keep(self, thing):
-        self.things.append(thing)
-        return thing
-
     def tidy(self):
         self.agent.call("POST", "/v1/revert", {})
-
-    def remove(self):
-        for thing in reversed(self.things):
-            thing.remove()
 
 
 def timed(call, *args):

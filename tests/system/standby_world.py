@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 
-import suite  # noqa: F401  # finds the harness
+import suite
 from harness.agent import Agent
 from harness.certificates import Authority
 from harness.name_server import NameServer
@@ -43,9 +43,9 @@ class Log:
             raise AssertionError(f"{e}:\n{self.text()[-3000:]}") from None
 
 
-class World:
+class World(suite.Things):
     def __init__(self):
-        self.things = []
+        super().__init__()
         try:
             self.build()
         except BaseException:
@@ -84,16 +84,11 @@ class World:
         self.primary.settings += ["--ssl=on", *(f"--ssl_{name}_file={self.authority.path(path)}" for name, path in (
             ("cert", "server.crt"), ("key", "server.key"), ("ca", "ca.crt")))]
 
-    def keep(self, thing):
-        self.things.append(thing)
-        return thing
-
     def tidy(self):
         self.agent.call("POST", "/v1/revert", {})
 
     def remove(self):
-        for thing in reversed(self.things):
-            thing.remove()
+        super().remove()
         self.names.close()
 
     def name(self, server):

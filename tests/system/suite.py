@@ -14,6 +14,21 @@ import traceback
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 
+class Things:
+    """A world of things that end in the reverse order, each by its remove()."""
+
+    def __init__(self):
+        self.things = []
+
+    def keep(self, thing):
+        self.things.append(thing)
+        return thing
+
+    def remove(self):
+        for thing in reversed(self.things):
+            thing.remove()
+
+
 def run_one(test, world):
     try:
         test(world)

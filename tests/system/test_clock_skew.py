@@ -63,11 +63,12 @@ def free_port():
         return s.getsockname()[1]
 
 
-class World:
+class World(suite.Things):
     """One server in namespaces and a cgroup of its own, a plain one beside it, an agent."""
 
     def __init__(self):
-        self.things, self.programs = [], []
+        super().__init__()
+        self.programs = []
         self.server = self.keep(Server(f"ca{os.getpid()}", 55441, cluster=f"pjclock{os.getpid()}"))
         self.plain = self.keep(Server(f"cb{os.getpid()}", free_port(), alone=False,
                                       cluster=f"pjclockplain{os.getpid()}"))
@@ -80,10 +81,6 @@ class World:
         self.name = self.agent.instance_of(self.server.postmaster)["name"]
         self.plain_name = self.agent.instance_of(self.plain.postmaster)["name"]
 
-    def keep(self, thing):
-        self.things.append(thing)
-        return thing
-
     def tidy(self):
         """What a failed test left would fail the next ones too."""
         for program in list(self.programs):
@@ -95,8 +92,7 @@ class World:
     def remove(self):
         for program in list(self.programs):
             program.end()
-        for thing in reversed(self.things):
-            thing.remove()
+        super().remove()
 
 
 class Program:

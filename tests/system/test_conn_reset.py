@@ -26,23 +26,15 @@ class OverTcp:
                 "postgres"]
 
 
-class World:
+class World(suite.Things):
     """One server in namespaces of its own, a second that shares nothing with it, an agent."""
 
     def __init__(self):
-        self.things = []
+        super().__init__()
         self.server = self.keep(Server("pga", PORT)).start()
         self.other = self.keep(Server("pgb", PLAIN_PORT, cluster="pjother")).start()
         self.agent = self.keep(Agent.alone())
         self.name = self.agent.instance_of(self.server.postmaster)["name"]
-
-    def keep(self, thing):
-        self.things.append(thing)
-        return thing
-
-    def remove(self):
-        for thing in reversed(self.things):
-            thing.remove()
 
     def session(self):
         session = Session(OverTcp(self.server))

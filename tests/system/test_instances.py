@@ -10,22 +10,14 @@ from harness.agent import Agent
 from lib_postgres import CLUSTER, PREFIX, Server, bin_dir, cgroup_root, wait_for
 
 
-class World:
+class World(suite.Things):
     def __init__(self):
-        self.things = []
+        super().__init__()
         self.agent = self.keep(Agent.alone())
-
-    def keep(self, thing):
-        self.things.append(thing)
-        return thing
 
     def drop(self, thing):
         self.things.remove(thing)
         thing.remove()
-
-    def remove(self):
-        for thing in reversed(self.things):
-            thing.remove()
 
 
 def test_in_namespaces_of_its_own(world):

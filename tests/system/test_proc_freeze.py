@@ -8,11 +8,11 @@ from harness.agent import Agent, AgentError
 from lib_postgres import Server, Session, bin_dir, cgroup_root, children, held, state, wait_for
 
 
-class World:
+class World(suite.Things):
     """One server in namespaces and a cgroup of its own, a plain one beside it, an agent."""
 
     def __init__(self):
-        self.things = []
+        super().__init__()
         self.server = self.keep(Server("pga", 55431))
         self.plain = self.keep(Server("pgb", 55432, alone=False, cluster="pjplain"))
         self.server.start()
@@ -20,14 +20,6 @@ class World:
         self.agent = self.keep(Agent.alone())
         self.name = self.agent.instance_of(self.server.postmaster)["name"]
         self.plain_name = self.agent.instance_of(self.plain.postmaster)["name"]
-
-    def keep(self, thing):
-        self.things.append(thing)
-        return thing
-
-    def remove(self):
-        for thing in reversed(self.things):
-            thing.remove()
 
 
 def answers(session, limit=10.0):

@@ -8,23 +8,15 @@ from harness.agent import Agent, AgentError
 from lib_postgres import Server, Session, bin_dir, cgroup_root, children, state, wait_for
 
 
-class World:
+class World(suite.Things):
     def __init__(self):
-        self.things = []
+        super().__init__()
         self.server = self.keep(Server("pga", 55441))
         self.plain = self.keep(Server("pgb", 55442, alone=False, cluster="pjplain"))
         self.server.start()
         self.plain.start()
         self.agent = self.keep(Agent.alone())
         self.name = self.agent.instance_of(self.server.postmaster)["name"]
-
-    def keep(self, thing):
-        self.things.append(thing)
-        return thing
-
-    def remove(self):
-        for thing in reversed(self.things):
-            thing.remove()
 
 
 def up(server):
