@@ -108,13 +108,14 @@ int net_space_of(int netns_fd, struct net_space *ret, struct err **err)
 	return r;
 }
 
-/* An inode's number may have been given to another namespace meanwhile. */
-static bool is_it(const struct net_space *s, int netns_fd)
+/* An inode's number may have been given to another namespace meanwhile. What could not be asked is not
+ * taken for another. */
+static bool may_be_it(const struct net_space *s, int netns_fd)
 {
 	struct net_space found = {0};
 
-	return net_space_of(netns_fd, &found, NULL) == 0 && found.inode == s->inode &&
-	       found.cookie == s->cookie;
+	return net_space_of(netns_fd, &found, NULL) < 0 ||
+	       (found.inode == s->inode && found.cookie == s->cookie);
 }
 
 bool net_space_is_gone(const struct net_space *s, const struct instance_info *i)
@@ -129,13 +130,13 @@ bool net_space_is_gone(const struct net_space *s, const struct instance_info *i)
 	for (size_t k = 0; k < n; k++) {
 		_cleanup_close_ int fd = -1;
 
-		if (netns_open(ids[k].pid, &fd, NULL) == 0 && is_it(s, fd))
+		if (netns_open(ids[k].pid, &fd, NULL) == 0 && may_be_it(s, fd))
 			return false;
 	}
 	/* What could not be looked at is not taken to be gone. */
 	if (netns_find(i->pid, s->inode, &found_fd, NULL) < 0)
 		return false;
-	return found_fd < 0 || !is_it(s, found_fd);
+	return found_fd < 0 || !may_be_it(s, found_fd);
 }
 
 /* Positions only have to grow among programs that live at once, so they begin anew when none does.

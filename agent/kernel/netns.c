@@ -8,10 +8,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "core/cleanup.h"
-#include "core/durable.h"
 #include "kernel/proc.h"
 #include "kernel/refusal.h"
+#include "kernel/root.h"
 #include "kernel/thread.h"
 
 #ifndef SO_NETNS_COOKIE		/* include/uapi/asm-generic/socket.h */
@@ -167,36 +168,57 @@ static bool is_wanted(int fd, uint64_t inode, int *ret_fd)
 	return true;
 }
 
-static bool is_of_process(pid_t pid, uint64_t inode, int *ret_fd)
+/* 1: it is in that namespace; 0: it is not, or is gone; else why that could not be looked at. */
+static int is_of_process(pid_t pid, uint64_t inode, int *ret_fd, struct err **err)
 {
-	int fd = -1;
+	_cleanup_err_ struct err *why = NULL;
+	int fd = -1, r = netns_open(pid, &fd, &why);
 
-	return netns_open(pid, &fd, NULL) == 0 && is_wanted(fd, inode, ret_fd);
+	if (r == -EMFILE || r == -ENFILE || r == -ENOMEM)
+		return err_set(err, r, "%s", err_text(why));
+	return r == 0 && is_wanted(fd, inode, ret_fd);
 }
 
-/* "... net:[INODE] /run/netns/NAME ...": fields 4 and 5 of proc(5), /proc/PID/mountinfo. */
-static int find_mounted(uint64_t inode, int *ret_fd, struct err **err)
+/*
+ * As that process sees the file system. "... net:[INODE] /run/netns/NAME ...": fields 4 and 5 of proc(5),
+ * /proc/PID/mountinfo. Whatever lies at such a path is only opened if it is a regular file, as these are.
+ */
+static int find_mounted(pid_t pid, uint64_t inode, int *ret_fd, struct err **err)
 {
 	_cleanup_free_ char *text = NULL;
+	_cleanup_err_ struct err *why = NULL;
 	char root[48], *rest, *line;
 	size_t length;
 	int r;
 
-	r = file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTS_MAX_BYTES, &text, &length, err);
+	r = proc_read_file(pid, "mountinfo", MOUNTS_MAX_BYTES, &text, &length, &why);
 	if (r < 0)
-		return r;
+		return r == -ESRCH || r == -EINVAL ? 0 : err_set(err, r, "%s", err_text(why));
 	snprintf(root, sizeof(root), " net:[%ju] ", (uintmax_t)inode);
 	for (rest = text; (line = strsep(&rest, "\n"));) {
 		char *at = strstr(line, root), *path;
+		int fd = -1;
 
 		if (!at)
 			continue;
 		path = at + strlen(root);
 		path[strcspn(path, " ")] = '\0';
-		if (is_wanted(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), inode, ret_fd))
-			return 0;
+		if (root_open_regular(pid, path, &fd, NULL) == 0 && is_wanted(fd, inode, ret_fd))
+			return 1;
 	}
 	return 0;
+}
+
+/* Who keeps pods' network namespaces while nobody is in them: the node's first process's mounts, and a
+ * runtime's own where it has others. */
+static bool keeps_namespaces(const struct proc_stat *p)
+{
+	static const char *const runtimes[] = {"crio", "containerd", "dockerd"};
+
+	for (size_t i = 0; i < ELEMENTS(runtimes); i++)
+		if (strcmp(p->comm, runtimes[i]) == 0)
+			return true;
+	return p->id.pid == 1 || p->id.pid == getpid();
 }
 
 int netns_find(pid_t likely, uint64_t inode, int *ret_fd, struct err **err)
@@ -206,13 +228,13 @@ int netns_find(pid_t likely, uint64_t inode, int *ret_fd, struct err **err)
 	int r;
 
 	*ret_fd = -1;
-	if (is_of_process(likely, inode, ret_fd))
-		return 0;
-	r = proc_list(&all, &count, err);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < count; i++)
-		if (is_of_process(all[i].id.pid, inode, ret_fd))
-			return 0;
-	return find_mounted(inode, ret_fd, err);
+	r = is_of_process(likely, inode, ret_fd, err);
+	if (r == 0)
+		r = proc_list(&all, &count, err);
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = is_of_process(all[i].id.pid, inode, ret_fd, err);
+	for (size_t i = 0; r == 0 && i < count; i++)
+		if (keeps_namespaces(&all[i]))
+			r = find_mounted(all[i].id.pid, inode, ret_fd, err);
+	return r < 0 ? r : 0;
 }

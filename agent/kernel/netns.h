@@ -32,7 +32,9 @@ int netns_try(int (*call)(void *data, struct err **err), void *data, struct err 
 int netns_cookie(int netns_fd, uint64_t *ret, struct err **err);
 
 /* The namespace of that inode, by a process that may be in it, any other process, or a place where it
- * is mounted (/proc/self/mountinfo, as ip-netns(8) does). *ret_fd is -1 when nobody has it: gone. */
+ * is mounted, as ip-netns(8) and container runtimes do: in our own mount namespace, the node's first
+ * process's, or a runtime's. *ret_fd is -1 when none of them has it: gone. What could not be looked at
+ * for want of descriptors or memory is an error. */
 int netns_find(pid_t likely, uint64_t inode, int *ret_fd, struct err **err);
 
 /* socket(2) made inside. */
