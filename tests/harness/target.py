@@ -183,8 +183,10 @@ class Target:
         data = os.path.join(self.folder, "data")
         if PREPARED:
             run("mount", "--bind", PREPARED, data)
-        elif self.disk:
-            run("mount", "-o", "loop", os.path.join(self.folder, "disk.img"), data)
+        else:
+            for name in ["data"] * bool(self.disk) + ["wal"] * bool(self.wal):
+                if not os.path.ismount(os.path.join(self.folder, name)):
+                    self.mount(name)
         run("ip", "netns", "add", self.netns)
         run("ip", "-n", self.netns, "link", "set", "lo", "up")
         self.link()

@@ -46,6 +46,7 @@ class Log:
 class World(suite.Things):
     def __init__(self):
         super().__init__()
+        self.names = None
         try:
             self.build()
         except BaseException:
@@ -88,8 +89,11 @@ class World(suite.Things):
         self.agent.call("POST", "/v1/revert", {})
 
     def remove(self):
-        super().remove()
-        self.names.close()
+        try:
+            super().remove()
+        finally:
+            if self.names:
+                self.names.close()
 
     def name(self, server):
         return self.agent.instance_of(server.postmaster)["name"]

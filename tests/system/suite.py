@@ -25,8 +25,15 @@ class Things:
         return thing
 
     def remove(self):
-        for thing in reversed(self.things):
-            thing.remove()
+        """Each of them, whatever becomes of the others; the first failure is raised."""
+        failures = []
+        while self.things:
+            try:
+                self.things.pop().remove()
+            except Exception as e:      # pylint: disable=broad-except  # raised below
+                failures.append(e)
+        if failures:
+            raise failures[0]
 
 
 def run_one(test, world):

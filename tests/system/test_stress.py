@@ -75,12 +75,16 @@ def test_cpu_workers_are_the_groups(world):
     assert sum(map(cpu_seconds, pids)) == idle, "armed: they do nothing"
     world.agent.fire(experiment)
     start = time.monotonic()
-    time.sleep(3)
-    used = (sum(map(cpu_seconds, pids)) - idle) / (time.monotonic() - start)
+
+    def used():
+        return sum(map(cpu_seconds, pids)) - idle
+    # How soon is up to who else wants the processors; that it is not more than asked, to the workers.
+    assert wait_until(lambda: used() > 1.5, 30, 0.1), used()
+    share = used() / (time.monotonic() - start)
     info = world.agent.get(experiment)
-    print(f"  3 workers at 30 %: {used:.2f} processors, the agent says {info['evidence']['processors']:.2f}")
-    assert 0.4 < used < 1.05, used
-    assert abs(info["evidence"]["processors"] - used) < 0.2, info
+    print(f"  3 workers at 30 %: {share:.2f} processors, the agent says {info['evidence']['processors']:.2f}")
+    assert share < 1.2, share
+    assert abs(info["evidence"]["processors"] - share) < 0.2, info
     assert info["lifetime"] == "held" and info["evidence"]["running"] == 3, info
     assert world.target.answer_ms(10000) is not None
     world.end(experiment)
@@ -253,7 +257,7 @@ def test_a_memory_limit_above_half_of_what_the_node_has(world):
     """Armed alone: nothing of it is taken."""
     left = node_has_left() // MIB
     with Limit(world, left * 7 // 10):
-        experiment = world.agent.arm("mem-stress", world.target.name, bytes=f"{left * 6 // 10}MiB")
+        experiment = world.agent.arm("mem-stress", world.target.name, bytes=f"{left * 52 // 100}MiB")
         info = world.agent.get(experiment)
         assert info["state"] == "armed" and len(world.workers()) == 1, info
         world.end(experiment)

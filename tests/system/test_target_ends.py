@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,19 +21,20 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from harness import hook  # noqa: E402
 from harness.agent import TIME_SCALE, Agent, scratch, wait_until  # noqa: E402
 from harness.faults import FAULTS  # noqa: E402
-from harness.target import Target  # noqa: E402
+from harness.target import PREPARED, Target  # noqa: E402
 
 CLONE_NEWNS = 0x20000
 TLS = shutil.which("openssl") is not None
-WORKERS = 4 if TIME_SCALE == 1 else 1
+WORKERS = min(4, os.cpu_count() + 1) if TIME_SCALE == 1 else 1
 # They are about one postmaster and its descendants.
 ENDS_WITH_POSTMASTER = ["disk-latency", "disk-latency-file", "disk-error", "clock-skew"]
 # They find the instance by its name, whenever it is there, and hold nothing of it meanwhile.
 FOLLOW_IT = ["proc-kill", "conn-reset"]
 STANDS_STILL = ["proc-freeze", "proc-freeze-cgroup"]    # so does who would start the postmaster again
-ACTIVE_MS = 2000
-LONG_MS = 60000
-ENDS_S = 5
+LONG_MS = round(300000 * TIME_SCALE)
+LEASE_MS = 60000    # the longest that an agent gives
+CASE_S = 180
+ENDS_S = 20
 
 
 def expect(condition, text):
@@ -86,7 +88,7 @@ def held(agent, inode):
 
 
 def has_loop(target):
-    return subprocess.run(["losetup", "-j", os.path.join(target.folder, "disk.img")], check=True,
+    return subprocess.run(["losetup", "-j", os.path.join(target.folder, "data.img")], check=True,
                           capture_output=True, text=True).stdout
 
 
@@ -95,7 +97,7 @@ def unmount(target):
     data = os.path.join(target.folder, "data")
     expect(wait_until(lambda: subprocess.run(["umount", data], check=False, stderr=subprocess.DEVNULL)
                       .returncode == 0, ENDS_S, 0.05), "the volume cannot be unmounted")
-    if target.disk:
+    if not PREPARED:
         expect(wait_until(lambda: not has_loop(target), ENDS_S, 0.05), "the volume is still mounted elsewhere")
 
 
@@ -115,6 +117,7 @@ def ended(agent, experiment, reason):
 def deleted(agent, target, experiment, follows):
     inode = os.stat(f"/run/netns/{target.netns}").st_ino
     expect(client_is_linked(target), "there is no veth")
+    expect(PREPARED or has_loop(target), "the volume is on no loop device")
     target.delete()
     try:
         if not follows:
@@ -142,11 +145,13 @@ def restarted(agent, target, name, experiment, armed):
     target.kill_postmaster()
     if armed or name in ENDS_WITH_POSTMASTER:
         ended(agent, experiment, "target-gone")
-    elif name not in STANDS_STILL:
-        expect(wait_until(lambda: target.postmaster() not in (None, before), 10), "it was not started again")
+    else:
+        if name not in STANDS_STILL:
+            expect(wait_until(lambda: target.postmaster() not in (None, before), ENDS_S), "it was not started again")
+        time.sleep(0.5)     # the agent has seen the other end by now, too
         expect(agent.get(experiment)["state"] == "active", f"it does not go on: {agent.get(experiment)}")
-    if not armed and name not in ENDS_WITH_POSTMASTER:
-        ended(agent, experiment, "duration")
+        agent.revert(experiment)
+        ended(agent, experiment, "requested")
     check_agent(agent, target)
     expect(target.answer_ms(20000) is not None, "the instance does not answer")
     expect(not hook.left(target.netns, "eth0"), f"still there: {hook.left(target.netns, 'eth0')}")
@@ -158,10 +163,9 @@ def restarted(agent, target, name, experiment, armed):
 
 def case(name, state, event, target, folder):
     row = FAULTS[name]
-    goes_on = state == "active" and event == "restart" and name not in ENDS_WITH_POSTMASTER
     with Agent(folder, *row.get("options", [])) as agent:
-        experiment = agent.arm(row["fault"], target.name, **row["params"], lease_ms=LONG_MS,
-                               duration_ms=ACTIVE_MS * TIME_SCALE if goes_on else LONG_MS)
+        experiment = agent.arm(row["fault"], target.name, **row["params"], lease_ms=LEASE_MS,
+                               duration_ms=LONG_MS)
         if state == "active":
             agent.fire(experiment)
             # proc-kill has killed it.
@@ -179,20 +183,36 @@ def leave_mounts():
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 
 
+def too_long(*_):
+    raise AssertionError(f"it takes too long, as do its remains each {CASE_S} s")
+
+
+def run_case(found, target, folder):
+    start = time.monotonic()
+    case(*found, target, folder)
+    print(f"ok   {':'.join(found)}  {time.monotonic() - start:.1f} s", flush=True)
+
+
 def run_cases(number, todo, failures):
-    """Cases one after another on a target of our own, until the queue is empty (None)."""
+    """Cases one after another on a target of our own, until the queue is empty (None). After one that failed
+    comes another target: nothing is known of the old one."""
     leave_mounts()
-    with scratch("ends") as folder, Target(folder, f"ends{number}", disk=400, tls=TLS) as target:
-        while (found := todo.get()) is not None:
-            start = time.monotonic()
-            try:
-                case(*found, target, folder)
-                print(f"ok   {':'.join(found)}  {time.monotonic() - start:.1f} s", flush=True)
-            except Exception as e:      # pylint: disable=broad-except
-                failures.put((*found, f"{type(e).__name__}: {e}"))
-                shutil.rmtree(os.path.join(folder, "journal"), ignore_errors=True)
-                target.thaw()
-                expect(target.answer_ms(30000) is not None, "the target does not come back")
+    signal.signal(signal.SIGALRM, too_long)
+    found, targets = todo.get(), 0
+    while found is not None:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, CASE_S * TIME_SCALE, CASE_S * TIME_SCALE)
+            with scratch("ends") as folder, Target(folder, f"ends{number}x{targets}", disk=400, tls=TLS) as target:
+                while found is not None:
+                    signal.setitimer(signal.ITIMER_REAL, CASE_S * TIME_SCALE, CASE_S * TIME_SCALE)
+                    run_case(found, target, folder)
+                    found = todo.get()
+        except Exception as e:      # pylint: disable=broad-except
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            failures.put((*(found or ("the target's", "last", "end")), f"{type(e).__name__}: {e}"))
+            found = found and todo.get()
+        targets += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
     failures.put(None)
 
 
@@ -210,9 +230,9 @@ def share(cases):
             failure = done.get(timeout=5)
         except queue.Empty:
             died = [w for w in workers if w.exitcode]
-            if died:
-                failures.append(("a process", "of this test", "", f"exited with {died[0].exitcode}"))
-                break
+            failures += [("a process", "of this test", "", f"exited with {w.exitcode}") for w in died]
+            workers = [w for w in workers if w not in died]
+            running -= len(died)
             continue
         if failure:
             failures.append(failure)
