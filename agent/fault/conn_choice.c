@@ -128,12 +128,12 @@ static bool is_meant(const struct conn *c, const struct params *params)
 
 int conn_choose(int fd, const struct instance_info *i, const struct proc_id *postmaster,
 	const struct conn_store *store, const struct params *params, struct conn **ret, size_t *ret_count,
-	struct err **err)
+	size_t *ret_dcs, struct err **err)
 {
 	_cleanup_(inodes_done) struct inodes replication = {0};
 	_cleanup_free_ struct sock_info *sockets = NULL;
 	struct conn *list;
-	size_t n, count = 0;
+	size_t n, count = 0, dcs = 0;
 	int r;
 
 	r = sock_diag_list(fd, &sockets, &n, err);
@@ -148,10 +148,12 @@ int conn_choose(int fd, const struct instance_info *i, const struct proc_id *pos
 		struct conn c = {.socket = sockets[k],
 			.role = role_of(&sockets[k], i->port, &replication, store, params)};
 
+		dcs += c.role == CONN_DCS;
 		if (is_meant(&c, params))
 			list[count++] = c;
 	}
 	*ret = list;
 	*ret_count = count;
+	*ret_dcs = dcs;
 	return 0;
 }

@@ -28,10 +28,11 @@ struct conn {
 /* In the order of conn-reset's choices; "other" cannot be chosen. */
 extern const char *const conn_role_words[CONN_ROLE_MAX];
 
-/* fd: of sock_diag_open(). Those that role, peers and ports of params mean. Caller frees. */
+/* fd: of sock_diag_open(). Those that role, peers and ports of params mean. Caller frees.
+ * *ret_dcs: connections to the store, whatever params mean. */
 int conn_choose(int fd, const struct instance_info *i, const struct proc_id *postmaster,
 	const struct conn_store *store, const struct params *params, struct conn **ret, size_t *ret_count,
-	struct err **err);
+	size_t *ret_dcs, struct err **err);
 
 /* Does the peer mean this connection? Its ports are those of either end. */
 bool conn_matches_peer(const struct sock_info *s, const struct peer *p);

@@ -30,6 +30,7 @@ struct reset {
 	int diag_fd;			/* made when it was armed; -1 after the first round */
 	uint64_t every_ns, percent_ppm;
 	struct rounds rounds;
+	char *remark;			/* NULL: none */
 
 	uint64_t hits, matched, by_role[CONN_ROLE_MAX];
 	struct conn listed[LISTED_MAX];
@@ -39,6 +40,7 @@ struct reset {
 static void reset_free(struct reset *x)
 {
 	rounds_done(&x->rounds);
+	free(x->remark);
 	if (x->diag_fd >= 0)
 		close(x->diag_fd);
 	instance_info_free(x->instance);
@@ -140,13 +142,15 @@ static int open_diag(const struct instance_info *i, int *ret_fd, struct err **er
 static int reset_round(void *data, struct err **err);
 
 /* Those that role, peers and ports mean now. Who is the manager matters for role dcs alone: for the others it
- * only gives a connection its name. */
-static int choose(const struct reset *x, int diag_fd, struct conn **ret, size_t *ret_count, struct err **err)
+ * only gives a connection its name. *ret_remark: what the evidence should say of it; NULL: not asked for. */
+static int choose(const struct reset *x, int diag_fd, struct conn **ret, size_t *ret_count, char **ret_remark,
+	struct err **err)
 {
 	const struct params *p = x->fault->params;
 	struct proc_id postmaster = {x->instance->pid, x->instance->start_ticks};
 	_cleanup_(conn_store_done) struct conn_store store = {0};
 	enum conn_role role = (enum conn_role)params_number(p, "role");
+	size_t n_dcs = 0;
 	int r = 0;
 
 	if (role == CONN_DCS) {
@@ -156,7 +160,11 @@ static int choose(const struct reset *x, int diag_fd, struct conn **ret, size_t 
 	} else if (role == CONN_ANY) {
 		conn_store_find(&postmaster, x->instance, &store, NULL);
 	}
-	return r < 0 ? r : conn_choose(diag_fd, x->instance, &postmaster, &store, p, ret, ret_count, err);
+	if (r >= 0)
+		r = conn_choose(diag_fd, x->instance, &postmaster, &store, p, ret, ret_count, &n_dcs, err);
+	if (r >= 0 && ret_remark && role == CONN_DCS && n_dcs == 0)
+		*ret_remark = conn_store_remark(&store, params_peers(p, "peers"));
+	return r;
 }
 
 static int arm(struct fault *f, struct undo *ret, struct err **err)
@@ -182,7 +190,7 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 	node_point(f->node, FAULT, "opening");
 	r = open_diag(x->instance, &x->diag_fd, err);
 	if (r >= 0)	/* a look that changes nothing: firing will need the same */
-		r = choose(x, x->diag_fd, &list, &n, err);
+		r = choose(x, x->diag_fd, &list, &n, &x->remark, err);
 	node_point(f->node, FAULT, "opened");
 	if (r < 0)
 		return r;
@@ -207,7 +215,7 @@ static int reset_chosen(struct reset *x, int diag_fd, struct err **err)
 	size_t n, count;
 	int r;
 
-	r = choose(x, diag_fd, &list, &n, err);
+	r = choose(x, diag_fd, &list, &n, NULL, err);
 	if (r < 0)
 		return r;
 	x->matched += n;
@@ -312,6 +320,8 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 		json_add_uint(roles, conn_role_words[role], x->by_role[role]);
 	json_add_item(ret->detail, "connections", listed_to_json(x));
 	json_add_uint(ret->detail, "not_listed", x->hits - x->n_listed);
+	if (x->remark)
+		json_add_string(ret->detail, "remark", x->remark);
 	if (x->rounds.last)
 		json_add_string(ret->detail, "last_round", err_text(x->rounds.last));
 	return 0;

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "core/cleanup.h"
@@ -91,6 +92,9 @@ int conn_store_find(const struct proc_id *postmaster, const struct instance_info
 		s.manager = list[i].kind;
 		r = add_process(&s, list[i].id.pid, err);
 	}
+	if (r == -EPERM)
+		return err_wrap(err, r, "role dcs (role any with peers dcs, or the store's address and port, resets "
+			"the connections to it whosever they are)");
 	if (r < 0)
 		return r;
 	*ret = s;
@@ -103,11 +107,28 @@ static bool is_store_peer(const struct peer *p)
 	return p->label && strncmp(p->label, "dcs", 3) == 0 && (!p->label[3] || p->label[3] == ':');
 }
 
-int conn_store_check(const struct conn_store *s, const struct peer_list *peers, struct err **err)
+static bool has_store_peer(const struct peer_list *peers)
 {
 	for (size_t i = 0; i < peers->count; i++)
 		if (is_store_peer(&peers->peers[i]))
-			return 0;
+			return true;
+	return false;
+}
+
+char *conn_store_remark(const struct conn_store *s, const struct peer_list *peers)
+{
+	char *text;
+
+	if (asprintf(&text, "no connection of %s's to a store was found at arming%s", s->manager,
+		    has_store_peer(peers) ? "" : "; name it with peers dcs") < 0)
+		return NULL;
+	return text;
+}
+
+int conn_store_check(const struct conn_store *s, const struct peer_list *peers, struct err **err)
+{
+	if (has_store_peer(peers))
+		return 0;
 	if (strcmp(s->manager, "repmgrd") == 0 || strcmp(s->manager, "pg_autoctl") == 0)
 		return err_set(err, EOPNOTSUPP,
 			"role dcs: %s has no configuration store but PostgreSQL itself", s->manager);

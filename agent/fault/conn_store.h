@@ -26,11 +26,15 @@ struct conn_store {
 };
 void conn_store_done(struct conn_store *s);
 
-/* -ENOENT where no manager is known, naming what is there; -EPERM where whose it is cannot be told. */
+/* -ENOENT where no manager is known, naming what is there; -EPERM where whose it is cannot be told, with what
+ * to do instead. */
 int conn_store_find(const struct proc_id *postmaster, const struct instance_info *instance,
 	struct conn_store *ret, struct err **err);
 /* What /proc/PID/environ has: the API server, if both variables are there and make sense. */
 void conn_store_read_environment(struct conn_store *s, const char *text, size_t length);
 /* -EOPNOTSUPP with the reason where no connection could ever be one to the store. */
 int conn_store_check(const struct conn_store *s, const struct peer_list *peers, struct err **err);
+/* Where no connection to the store is there, for the evidence: it may be at an address that nothing here
+ * names. Caller frees; NULL for lack of memory. */
+char *conn_store_remark(const struct conn_store *s, const struct peer_list *peers);
 bool conn_store_has(const struct conn_store *s, const struct sock_info *socket, const struct peer_list *peers);

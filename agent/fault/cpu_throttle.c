@@ -13,6 +13,7 @@
 #include "core/json.h"
 #include "fault/cpu_quota.h"
 #include "fault/group_fault.h"
+#include "kernel/cgroup.h"
 
 #define FAULT "cpu-throttle"
 
@@ -55,37 +56,52 @@ static int read_stat(const struct throttle *x, struct cpu_stat *ret, struct err 
 	return 0;
 }
 
-/* What a period has now, and how long it is: v2 "QUOTA PERIOD" with "max" for none. */
-static int read_limit(struct throttle *x, uint64_t *ret_quota, struct err **err)
+/* The folder begins with the hierarchy's mount point, and ends with the path unless less of it is shown. */
+static size_t root_of(const char *folder, const char *path)
 {
-	_cleanup_free_ char *quota = NULL, *period = NULL;
-	const char *folder = x->base.group.folder;
-	char word[24];
-	int r;
+	size_t whole = strlen(folder), below = strlen(path);
 
-	r = group_setting_read(folder, x->base.group.v2 ? "cpu.max" : "cpu.cfs_quota_us", NULL, NULL, &quota,
-		err);
-	if (r >= 0 && !x->base.group.v2)
-		r = group_setting_read(folder, "cpu.cfs_period_us", NULL, NULL, &period, err);
-	if (r < 0)
-		return r;
-	if (x->base.group.v2 ? sscanf(quota, "%23s %" SCNu64, word, &x->period_us) != 2 :
-			  sscanf(quota, "%23s", word) != 1 ||
-				  sscanf(period, "%" SCNu64, &x->period_us) != 1)
-		return err_set(err, EIO, "%s: a CPU limit that cannot be understood: \"%s\"", folder, quota);
-	*ret_quota = strcmp(word, "max") == 0 || word[0] == '-' ? UINT64_MAX : strtoull(word, NULL, 10);
-	return 0;
+	return whole > below ? whole - below : 0;
 }
 
-static int choose_quota(struct throttle *x, uint64_t ppm, struct err **err)
+static void note_cpuset(struct cpu_quota *q, const struct instance_info *i, bool v2)
 {
+	_cleanup_free_ char *path = NULL, *folder = NULL;
+	const char *controller = v2 ? NULL : "cpuset";
+	uint64_t n;
+
+	if (cgroup_of_controller(i->pid, controller, &path, NULL) < 0 ||
+	    cgroup_folder(controller, path, &folder, NULL) < 0)
+		return;
+	n = cpu_set_count(folder, root_of(folder, path), v2);
+	if (n == 0 || n >= q->processors)
+		return;
+	q->processors = n;
+	q->cpuset = true;
+}
+
+static int choose_quota(struct throttle *x, const struct fault *f, struct err **err)
+{
+	const struct group_target *g = &x->base.group;
 	long processors = sysconf(_SC_NPROCESSORS_ONLN);
-	uint64_t now = 0;
+	struct cpu_limit limit = {0};
+	struct cpu_quota q = {
+		.ppm = params_number(f->params, "quota"),
+		.processors = processors > 0 ? (uint64_t)processors : 1,
+	};
 	int r;
 
-	r = read_limit(x, &now, err);
-	return r < 0 ? r : cpu_quota_choose(&(struct cpu_quota){now, x->period_us, ppm,
-		processors > 0 ? (uint64_t)processors : 1, x->base.group.folder}, &x->quota_us, err);
+	r = cpu_limit_find(g->folder, root_of(g->folder, g->path), g->v2, &limit, err);
+	if (r < 0)
+		return r;
+	note_cpuset(&q, f->instance, true);
+	note_cpuset(&q, f->instance, false);
+	q.now_us = limit.quota_us;
+	q.period_us = x->period_us = limit.period_us;
+	q.group = limit.folder;
+	r = cpu_quota_choose(&q, &x->quota_us, err);
+	free(limit.folder);
+	return r;
 }
 
 static int prepare(struct throttle *x, const struct fault *f, struct err **err)
@@ -98,7 +114,7 @@ static int prepare(struct throttle *x, const struct fault *f, struct err **err)
 	if (r < 0)
 		return r;
 	file = x->base.group.v2 ? "cpu.max" : "cpu.cfs_quota_us";
-	r = choose_quota(x, params_number(f->params, "quota"), err);
+	r = choose_quota(x, f, err);
 	if (r >= 0)
 		r = group_settings_open(x->base.group.folder, file, &x->base.settings, err);
 	if (r < 0)

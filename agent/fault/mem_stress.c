@@ -29,14 +29,29 @@ static const struct stress_controller controller = {"memory", "memory.max", "mem
 struct mem {
 	struct stress stress;
 	struct load_memory load;
-	struct mem_bounds bounds;
+	struct mem_claim claim;
 	int fd;			/* for the worker: load.h */
 	uint64_t kills_before;
 };
 
 static void mem_done(struct stress *s)
 {
-	closep(&((struct mem *)s)->fd);
+	struct mem *x = (struct mem *)s;
+
+	mem_claim_drop(&x->claim);
+	closep(&x->fd);
+}
+
+/* One that has ended, or has given back, takes no more. */
+static uint64_t held_of_claim(const void *owner)
+{
+	const struct mem *x = owner;
+	const struct worker_page *page = workers_page(x->stress.workers, 0);
+
+	if (workers_look(x->stress.workers, 0, &(int){0}) != WORKER_RUNS ||
+	    atomic_load(&page->flags) & LOAD_MEMORY_KILLED)
+		return x->claim.bytes;
+	return atomic_load(&page->bytes);
 }
 
 static void mem_free(struct mem *x)
@@ -89,44 +104,46 @@ static uint64_t group_uses(const char *folder, bool v2)
 	return sum;
 }
 
-static void note_limit(struct mem *x, const char *folder, uint64_t limit)
+static void note_limit(struct mem_bounds *b, uint64_t *limit_bytes, const char *folder, bool v2,
+	uint64_t limit)
 {
 	uint64_t used, room;
 
 	if (limit == UINT64_MAX)
 		return;
-	used = group_uses(folder, x->stress.group.v2);
+	used = group_uses(folder, v2);
 	room = limit > used ? limit - used : 0;
-	if (limit < x->load.limit_bytes)
-		x->load.limit_bytes = limit;
-	if (!x->bounds.has_limit || room < x->bounds.room_bytes)
-		x->bounds.room_bytes = room;
-	x->bounds.has_limit = true;
+	if (limit < *limit_bytes)
+		*limit_bytes = limit;
+	if (!b->has_limit || room < b->room_bytes)
+		b->room_bytes = room;
+	b->has_limit = true;
 }
 
 /* A pod's limit may be on a group above the container's: the least counts. */
-static int find_limit(struct mem *x, struct err **err)
+static int find_limit(const struct group_target *g, struct mem_bounds *b, uint64_t *limit_bytes,
+	struct err **err)
 {
-	_cleanup_free_ char *folder = strdup(x->stress.group.folder);
-	size_t above = strlen(x->stress.group.folder) - strlen(x->stress.group.path);
+	_cleanup_free_ char *folder = strdup(g->folder);
+	size_t above = strlen(g->folder) - strlen(g->path);
 	uint64_t limit;
 	int r;
 
 	if (!folder)
 		return err_errno(err, ENOMEM, "find the memory limit");
-	x->load.limit_bytes = UINT64_MAX;
-	r = read_limit(folder, x->stress.group.v2, &limit, err);
+	*limit_bytes = UINT64_MAX;
+	r = read_limit(folder, g->v2, &limit, err);
 	if (r < 0)
 		return r;
-	note_limit(x, folder, limit);
+	note_limit(b, limit_bytes, folder, g->v2, limit);
 	for (int i = 0; i < FOLDERS_MAX; i++) {
 		char *slash = strrchr(folder, '/');
 
 		if (!slash || (size_t)(slash - folder) <= above)
 			break;
 		*slash = '\0';
-		if (read_limit(folder, x->stress.group.v2, &limit, NULL) >= 0)
-			note_limit(x, folder, limit);
+		if (read_limit(folder, g->v2, &limit, NULL) >= 0)
+			note_limit(b, limit_bytes, folder, g->v2, limit);
 	}
 	return 0;
 }
@@ -144,17 +161,32 @@ static int node_has_left(uint64_t *ret, struct err **err)
 	return err_set(err, EIO, "/proc/meminfo does not tell what is available");
 }
 
+/* As it is now. */
+static int find_bounds(const struct mem *x, struct mem_bounds *ret, uint64_t *ret_limit, struct err **err)
+{
+	struct mem_bounds b = {0};
+	int r;
+
+	r = find_limit(&x->stress.group, &b, ret_limit, err);
+	if (r >= 0)
+		r = node_has_left(&b.left_bytes, err);
+	if (r < 0)
+		return r;
+	b.left_bytes = mem_unclaimed(b.left_bytes, mem_claimed(&x->claim));
+	*ret = b;
+	return 0;
+}
+
 static int how_much(struct mem *x, const struct params *p, struct err **err)
 {
+	struct mem_bounds bounds;
 	bool has_limit;
 	int r;
 
-	r = find_limit(x, err);
-	if (r >= 0)
-		r = node_has_left(&x->bounds.left_bytes, err);
+	r = find_bounds(x, &bounds, &x->load.limit_bytes, err);
 	if (r < 0)
 		return r;
-	has_limit = x->bounds.has_limit;
+	has_limit = bounds.has_limit;
 	x->load.oom = params_number(p, "oom");
 	x->load.rate_bytes_per_s = params_number(p, "rate");
 	x->load.bytes = params_number(p, "bytes");
@@ -166,10 +198,12 @@ static int how_much(struct mem *x, const struct params *p, struct err **err)
 	if (params_is_set(p, "percent"))
 		x->load.bytes = (uint64_t)((unsigned __int128)x->load.limit_bytes *
 					   params_number(p, "percent") / 1000000);
-	x->load.bytes += -x->load.bytes & 4095;		/* whole pages */
+	/* With oom what is swapped out does not count, and it may take more than the limit to be killed. */
+	x->load.bytes = mem_whole_pages(x->load.bytes, x->load.oom ? UINT64_MAX : x->load.limit_bytes);
 	x->load.margin_bytes = has_limit && x->load.limit_bytes / 16 > MARGIN_LEAST ?
 				       x->load.limit_bytes / 16 : MARGIN_LEAST;
-	return mem_check(x->load.bytes, &x->bounds, err);
+	x->claim.bytes = mem_taken(x->load.bytes, &bounds);
+	return mem_check(x->load.bytes, &bounds, err);
 }
 
 /* Where "oom_kill N" is: memory.events, or memory.oom_control in v1. */
@@ -248,10 +282,31 @@ static int arm(struct fault *f, struct undo *ret, struct err **err)
 		return r;
 	closep(&x->fd);
 	x->fd = -1;
+	x->claim.held = held_of_claim;
+	x->claim.owner = x;
+	mem_claim_add(&x->claim);
 	f->state = steal_ptr(x);
 	f->mechanism = "worker process";
 	f->lifetime = LIFETIME_HELD;
 	return 0;
+}
+
+/* The node may have less than when it was armed: nobody has been held back since. */
+static int fire(struct fault *f, struct err **err)
+{
+	struct mem *x = f->state;
+	struct mem_bounds bounds;
+	uint64_t limit;
+	int r;
+
+	r = find_bounds(x, &bounds, &limit, err);
+	if (r < 0)
+		return r == -ENOENT ? err_wrap(err, ESTALE, "the control group is gone") : r;
+	r = mem_check(x->load.bytes, &bounds, err);
+	if (r < 0)
+		return err_wrap(err, r, "since it was armed");
+	x->claim.bytes = mem_taken(x->load.bytes, &bounds);
+	return stress_fire(f, err);
 }
 
 static int observe(const struct fault *f, struct evidence *ret, struct err **err)
@@ -282,5 +337,12 @@ static int observe(const struct fault *f, struct evidence *ret, struct err **err
 
 const struct fault_driver driver_mem_stress = {
 	.spec = &fault_mem_stress,
-	STRESS_OPERATIONS,
+	.probe = probe,
+	.arm = arm,
+	.fire = fire,
+	.observe = observe,
+	.release = stress_release,
+	.revert = stress_revert,
+	.verify_clean = stress_verify,
+	.target_is_gone = group_target_is_gone,
 };

@@ -96,7 +96,7 @@ def test_memory_and_disk_workers_are_the_groups_alone(world):
     with scratch("stress2") as folder, Target(folder, "stress2", disk=200) as other:
         beside = type(world)(folder, other)
         assert beside.psql("checkpoint")[0] == 0
-        others, used, stat, free = {other.postmaster()}, memory_used(beside), beside.disk_stat(), beside.free()
+        others, used, stat, free = {other.postmaster()}, memory_used(beside.target), beside.disk_stat(), beside.free()
         for fault, workers, params in (("mem-stress", 1, {"bytes": "64MiB"}),
                                        ("disk-stress", 2, {"size": "32MiB", "rate": "16MiB"})):
             experiment = world.agent.arm(fault, world.target.name, **params)
@@ -112,7 +112,7 @@ def test_memory_and_disk_workers_are_the_groups_alone(world):
             gone_soon(pids, world)
             assert others <= set(other.pids()), (others, other.pids())
         assert info["evidence"]["io_group"] == world.target.group("blkio"), info
-        assert abs(memory_used(beside) - used) < 8 * MIB and abs(beside.free() - free) < 2 * MIB
+        assert abs(memory_used(beside.target) - used) < 8 * MIB and abs(beside.free() - free) < 2 * MIB
         assert beside.disk_stat()[1] - stat[1] < 2 * MIB, "somebody wrote to the other's disk"
 
 

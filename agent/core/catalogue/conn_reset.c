@@ -51,7 +51,10 @@ const struct fault_spec fault_conn_reset = {
 		"and 8501, ZooKeeper 2181), to the Kubernetes API server that its environment names, or "
 		"to what the coordinator knows the store to be (peers dcs: the API server's endpoints, too). "
 		"Other programs' connections to the same ports are not touched. Refused is an instance "
-		"without a manager that is known, and one whose manager has no store that could be found.\n\n"
+		"without a manager that is known, one whose manager has no store that could be found, and one "
+		"that shares its pid namespace with another postmaster. A store at an address that nothing "
+		"there names (Kubernetes behind endpoints or a socket load balancer) needs peers dcs: where "
+		"no connection to a store is there at arming, the evidence has a remark.\n\n"
 		"The evidence counts what was reset, by role, and lists the first of them.",
 	.mechanism =
 		"SOCK_DESTROY through inet_diag (netlink) in the instance's network namespace: the "

@@ -25,7 +25,8 @@ const struct fault_spec fault_cpu_throttle = {
 		"share of a period, all of them stand still until the next one. A container with a "
 		"CPU limit that is too low looks like that: everything works, in jerks.\n\n"
 		"A quota that is above the limit that is there already is refused, as it would loosen "
-		"that, and so is one of all the node's processors or more, as it would limit nothing. The "
+		"that; above that of a cgroup that holds the instance's, or not below all the processors "
+		"that the instance may use (the node's, or its cpuset's), too, as it would limit nothing. The "
 		"evidence counts the periods in which the instance was held back, and for how long.",
 	.mechanism =
 		"cpu.max of the instance's cgroup (v2), or cpu.cfs_quota_us where the cpu controller "

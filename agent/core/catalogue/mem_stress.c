@@ -1,7 +1,8 @@
 #include "core/catalogue.h"
 
 static const struct param_spec params[] = {
-	{.name = "bytes", .type = PARAM_BYTES, .min = 4096, .help = "How much to take."},
+	{.name = "bytes", .type = PARAM_BYTES, .min = 4096, .max = 1ULL << 50,
+		.help = "How much to take; without oom no more than the memory limit."},
 	{.name = "percent", .type = PARAM_PERCENT, .min = 1, .max = 1000000,
 		.help = "How much to take, as a share of the instance's memory limit."},
 	{.name = "rate", .type = PARAM_BYTES, .min = 4096,
@@ -43,7 +44,8 @@ const struct fault_spec fault_mem_stress = {
 		"oom and percent need a memory limit on the instance's cgroup or above it. Without one, "
 		"more than half of what the node has left is refused. With one the kernel ends it there: "
 		"refused is what would fit below the limit and leave the node less than an eighth of "
-		"what it has left, or less than 256 MiB. The evidence has what is held, how many "
+		"what it has left, or less than 256 MiB. What other mem-stress on the node may still take "
+		"counts as taken, and all is looked at again when it fires. The evidence has what is held, how many "
 		"processes the kernel killed, and whether the worker lives.",
 	.mechanism =
 		"A worker process forked from the agent into every cgroup of the instance (v2 and "

@@ -106,12 +106,13 @@ static int chosen(struct choice *c, const char *json, enum conn_role role)
 	_cleanup_free_ struct conn *list = NULL;
 	struct params *params = NULL;
 	_cleanup_err_ struct err *err = NULL;
-	size_t n = 0;
+	size_t n = 0, n_dcs;
 	int count;
 
 	cr_assert_eq(json_parse(json, strlen(json), &object, NULL), 0);
 	cr_assert_eq(params_from_json(&fault_conn_reset, object, &params, NULL), 0, "%s", json);
-	cr_assert_eq(conn_choose(c->fd, &c->instance, &c->postmaster.id, &c->store, params, &list, &n, &err), 0, "%s", err_text(err));
+	cr_assert_eq(conn_choose(c->fd, &c->instance, &c->postmaster.id, &c->store, params, &list, &n, &n_dcs,
+			     &err), 0, "%s", err_text(err));
 	count = (int)n;
 	for (size_t i = 0; role != CONN_ANY && i < n; i++)
 		if (list[i].role != role)

@@ -128,3 +128,22 @@ Test(conn_store, managers_without_a_store)
 	checked("repmgrd", true, "all", "repmgrd has no configuration store");
 	checked("pg_autoctl", false, "all", "pg_autoctl has no configuration store");
 }
+
+static void remarked(const char *peer, const char *wanted)
+{
+	struct conn_store s = store_of("Patroni");
+	_cleanup_free_ char *text = NULL;
+	char *texts[] = {(char *)peer, NULL};
+	struct peer_list peers = {0};
+
+	cr_assert_eq(peer_list_parse(texts, &peers, NULL), 0);
+	text = conn_store_remark(&s, &peers);
+	cr_expect_str_eq(text, wanted);
+	peer_list_done(&peers);
+}
+
+Test(conn_store, a_remark_where_none_was_found)
+{
+	remarked("all", "no connection of Patroni's to a store was found at arming; name it with peers dcs");
+	remarked("dcs=10.96.0.1:443", "no connection of Patroni's to a store was found at arming");
+}
