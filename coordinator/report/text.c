@@ -190,7 +190,7 @@ static void put_fault(const struct page *p, const cJSON *f)
 			report_duration(fired - t0, at),
 			report_duration(report_number(f, "fire_us") / 1000, took),
 			*held ? "for " : "with no end seen", held,
-			report_true(f, "target_gone") ? " until its instance ended" : "",
+			*held && report_true(f, "target_gone") ? " until its instance ended" : "",
 			report_count(report_number(f, "hits"), hits),
 			report_number(f, "hits") == 1 ? "" : "s");
 		put_painted(p, clean ? PLAIN : BAD, clean ? "verified clean" : "NOT verified clean");

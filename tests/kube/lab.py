@@ -144,7 +144,8 @@ class Cluster:
             r = subprocess.run(["kubectl", *words], text=True, capture_output=True, input=stdin or "",
                                timeout=timeout, check=False)
         if check and r.returncode != 0:
-            raise AssertionError(f"kubectl {' '.join(words)}: {r.returncode}\n{r.stdout[-3000:]}{r.stderr[-3000:]}")
+            shown = " ".join(word if len(word) < 200 else f"<{len(word)} bytes>" for word in words)    # it may be a key
+            raise AssertionError(f"kubectl {shown}: {r.returncode}\n{r.stdout[-3000:]}{r.stderr[-3000:]}")
         return r if not check else r.stdout
 
     def get(self, *words):
@@ -160,11 +161,17 @@ class Cluster:
         assert not check or r.returncode == 0, f"on {node}: {command}: {r.stdout}{r.stderr}"
         return r.stdout
 
+    def claims(self):
+        """The ConfigMaps in which agents hold places of a cluster's share."""
+        return [o["metadata"]["name"] for o in self.get("-n", "pgjolt", "configmaps")
+                if o["metadata"]["name"].startswith("pgjolt-share-")]
+
     def certificates(self):
-        """Two Secrets from an authority of this run's own."""
+        """Three Secrets from an authority of this run's own."""
         self.authority = Authority(os.path.join(self.folder, "certs"))
-        self.kubectl("-n", "pgjolt", "delete", "secret", "--ignore-not-found", "pgjolt-agent-tls", "pgjolt-client-tls")
-        for name in ("agent", "client"):
+        self.kubectl("-n", "pgjolt", "delete", "secret", "--ignore-not-found", "pgjolt-agent-tls", "pgjolt-client-tls",
+                     "pgjolt-metrics-tls")
+        for name in ("agent", "client", "metrics"):
             cert, key = self.authority.issue(f"pgjolt-{name}")
             self.kubectl("-n", "pgjolt", "create", "secret", "generic", f"pgjolt-{name}-tls", f"--from-file=tls.crt={cert}",
                          f"--from-file=tls.key={key}", f"--from-file=ca.crt={self.authority.ca}")

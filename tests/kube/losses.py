@@ -88,13 +88,16 @@ def end_of_run(world, limit):
 def test_kill_switch(world):
     pods = hold(world, other_node(world))
     log = lab.AgentsLog(world)
-    world.toolbox("pgjolt", "stop", "--all", "--lock", "incident 4711", timeout=60)
-    world.wait_clean(20)
-    wait_ended(log, pods, "(stopped|requested)")
-    callers.refused(world, callers.inject(world), "incident 4711")
-    assert world.get("-n", "pgjolt", "configmap", "pgjolt-stop")["data"]["stop"] == "true"
-    world.toolbox("pgjolt", "stop", "--unlock", timeout=60)
-    wait_for("faults are taken again", lambda: callers.inject(world).returncode == 0, 30)
+    try:
+        world.toolbox("pgjolt", "stop", "--all", "--lock", "incident 4711", timeout=60)
+        world.wait_clean(20)
+        wait_ended(log, pods, "(stopped|requested)")
+        callers.refused(world, callers.inject(world), "incident 4711")
+        assert world.get("-n", "pgjolt", "configmap", "pgjolt-stop")["data"]["stop"] == "true"
+        world.toolbox("pgjolt", "stop", "--unlock", timeout=60)
+        wait_for("faults are taken again", lambda: callers.inject(world).returncode == 0, 30)
+    finally:
+        world.kubectl("-n", "pgjolt", "delete", "configmap", "pgjolt-stop", "--ignore-not-found")
 
 
 def boot_seconds():
@@ -111,7 +114,7 @@ def test_kill_switch_by_its_config_map_alone(world):
         pods = hold(world, other_node(world))
         log = lab.AgentsLog(world)
         # One clock: that of this machine's kernel, which is the nodes', too.
-        ended = world.toolbox_start("sh", "-c", "until pgjolt status | grep -q '^No experiment is under way'; do :; done; "
+        ended = world.toolbox_start("sh", "-c", "until pgjolt status | grep -q '^No experiment is under way'; do sleep 0.1; done; "
                                     "cat /proc/uptime")
         began = boot_seconds()
         world.kubectl(*stop, '{"data": {"stop": "true"}}')
@@ -123,7 +126,8 @@ def test_kill_switch_by_its_config_map_alone(world):
                  r"none is taken")
         if world.own:
             print(f"    reverted {at - taken:.2f} s after kubectl had returned, {at - began:.2f} s after it was begun", flush=True)
-            assert began < at < taken + 1 * TIME_SCALE, f"{began}, {taken}: reverted at {at}"
+            # That an agent takes less than a second is tests/system/test_authorize.py's; here pgjolt has to be asked, too.
+            assert began < at < taken + 5 * TIME_SCALE, f"{began}, {taken}: reverted at {at}"
         callers.refused(world, callers.inject(world), "incident 4712")
         world.kubectl(*stop, '{"data": {"stop": "false"}}')
         wait_for("faults are taken again", lambda: callers.inject(world).returncode == 0, 30)
@@ -150,7 +154,7 @@ def test_coordinator_killed(world):
     pods = hold(world, *nodes_with_members(world)[:2], duration="5m")
     log = lab.AgentsLog(world)
     world.toolbox("sh", "-c", "kill -KILL $(busybox pidof pgjolt)")
-    world.wait_clean(5 + 5 * TIME_SCALE)
+    world.wait_clean()
     wait_ended(log, pods, "lease")
 
 
@@ -161,7 +165,7 @@ def test_toolbox_deleted_by_force(world):
     world.kubectl("-n", "pgjolt", "delete", "pod", world.pod_of("toolbox"), "--force", "--grace-period=0")
     if not world.own:
         world.wait_agents()     # who is asked there is the next toolbox
-    world.wait_clean(10 + 5 * TIME_SCALE)
+    world.wait_clean()
     wait_ended(log, pods, "(lease|requested)")
     world.wait_agents()
 
@@ -197,11 +201,6 @@ def test_containerd_restarted(world):
     world.wait_clean()
 
 
-def claims(world):
-    return [o["metadata"]["name"] for o in world.get("-n", "pgjolt", "leases")
-            if o["metadata"]["name"].startswith("pgjolt-share-")]
-
-
 def call_from_node(world, o, token, *calls):
     """From that pod's node to its agent, since kubectl needs the server that is away: status and answer of each."""
     answers = world.on(o["spec"]["nodeName"], "/usr/bin/python3", "-",
@@ -214,8 +213,8 @@ def without_api_server(world):
     once the server is there again."""
     node = other_node(world)
     stays = next(n for n in nodes_with_members(world) if n != node)
-    long, short = hold(world, node, stays, duration=["5m", "20s"])
-    assert claims(world), "nothing was claimed"
+    long, short = hold(world, node, stays, duration=["5m", "40s"])
+    assert world.claims(), "nothing was claimed"
     log, token = lab.AgentsLog(world), world.toolbox("cat", "/var/run/secrets/pgjolt.io/token")
     pods = {f"shop/{o['metadata']['name']}": o for o in world.pods()}
     for o in pods.values():
@@ -235,7 +234,8 @@ def without_api_server(world):
     try:
         # While the allowance of before lasts (30 s) it is the share that cannot be asked for; then the allowance itself.
         assert refused("share of its cluster"), refusals
-        world.wait_clean(nodes=[stays])
+        assert all(word.format(node=stays) in "\n".join(world.leftovers([stays])) for word in HELD), "it was over before"
+        world.wait_clean(120, nodes=[stays])
         wait_for("the allowance has ended", lambda: refused("Review"), 60, every=1)
         assert all(word.format(node=node) in "\n".join(world.leftovers([node])) for word in HELD), "what was there did not go on"
         # With a token of nobody's, which nobody can be asked about.
@@ -245,7 +245,7 @@ def without_api_server(world):
     finally:
         world.on("cp", "setsid", "-f", "bash", "-c", 'exec "$@" >/dev/null 2>&1 </dev/null', "_", *command)
     wait_for("the API server is back", lambda: world.get("nodes"), 60)
-    wait_for("claims are given back", lambda: claims(world) == [], 60)
+    wait_for("claims are given back", lambda: world.claims() == [], 60)
     wait_ended(log, [short], "duration")
     wait_ended(log, [long], "requested")
     log.wait_audit(r"certificate pgjolt-client: revert all: 200.*",     # and of no user

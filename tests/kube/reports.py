@@ -77,7 +77,7 @@ def check_pods(report):
         return
     old = report["old_primary"]
     ready = [e["value"] for e in events(report, "ready", old)]
-    assert "fail" in ready and ready[-1] == "ok", ready
+    assert "fail" in ready, ready       # "ok" may come after the run's end
     reasons = {e["value"]: e["text"] for e in events(report, "kubernetes", old)}
     assert "Unhealthy" in reasons and re.search("Readiness probe failed", reasons["Unhealthy"]), reasons
     assert not [e for e in events(report, "pod") if e["value"] in ("new", "gone", "restarted")], events(report, "pod")

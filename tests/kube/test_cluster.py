@@ -132,12 +132,9 @@ def test_share_of_the_cluster(world):
                           check=False)
         return r.returncode, r.stdout + r.stderr
 
-    def claims():
-        return [o["metadata"]["name"] for o in world.get("-n", "pgjolt", "configmaps")
-                if o["metadata"]["name"].startswith("pgjolt-share-")]
     code, said = run()
     assert code == 0, said
-    assert not claims(), claims()       # where no bound holds nothing is claimed
+    assert not world.claims(), world.claims()       # where no bound holds nothing is claimed
     world.kubectl("annotate", "namespace", "shop", "pgjolt.io/max-share=50%")
     try:
         # Each agent hears of the annotation by itself.
@@ -145,13 +142,13 @@ def test_share_of_the_cluster(world):
         assert "1 of 3 instances of cluster shop/orders is under fault" in said, said
         assert "annotation pgjolt.io/max-share" in said, said
         world.wait_clean()
-        wait_for("claims are given back", lambda: not claims(), 30)
+        wait_for("claims are given back", lambda: not world.claims(), 30)
         for target in (one, other):     # one after the other
             r = inject(world, target=target)
             assert r.returncode == 0, r.stdout + r.stderr
     finally:
         world.kubectl("annotate", "namespace", "shop", "pgjolt.io/max-share-")
-    wait_for("claims are given back", lambda: not claims(), 30)
+    wait_for("claims are given back", lambda: not world.claims(), 30)
     assert re.search(r"audit: .*409, .*1 of 3 instances of cluster shop/orders", agents_logs(world))
     world.wait_clean()
     # Who drills cannot lift the bound: neither take claims away nor change them.

@@ -122,14 +122,14 @@ def poke(world, count):
 
 def renew(world):
     """By `pgjolt certs`, while agents and toolbox go on speaking to each other."""
-    process = world.outside_start(world.program, "certs", "--renew", "--apply", "--wait", "10s")
+    process = world.outside_start(world.program, "certs", "--renew", "--apply", "--wait", "20s")
     count = 0
     while process.poll() is None:
         poke(world, count)
         world.toolbox("pgjolt", "nodes")
         count += 1
     said = process.communicate()[0]
-    assert process.returncode == 0 and count > 4, f"{count}: {said}"
+    assert process.returncode == 0 and count >= 3, f"{count}: {said}"
 
 
 def test_certificates_are_renewed_without_a_restart(world):
