@@ -189,7 +189,7 @@ class Server:
 
     def start(self):
         self.start_only()
-        wait_for(f"{self.name} answers", lambda: self.query("select 1", check=False) == "1")
+        wait_for(f"{self.name} answers", lambda: self.query("select 1", check=False) == "1", 60)
         return self
 
     def start_only(self):
