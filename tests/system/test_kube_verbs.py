@@ -144,7 +144,7 @@ def test_in_a_pod_the_agents_are_in_its_namespace(world):
         assert "takes no faults now: the kill switch (ConfigMap drills/pgjolt-stop)" in err, err
         leases = {path for method, path in world.api.calls if method != "GET" and "/leases" in path}
         assert leases and all("/namespaces/drills/leases" in path for path in leases), world.api.calls
-        assert here("certs")[0].count("namespace: drills\n") == 2
+        assert here("certs")[0].count("namespace: drills\n") == 3
         # What is said counts for more; and a kubeconfig's cluster may be another than the pod's.
         for words, environment in ((("--agents-namespace", "pgjolt"), {}), ((), {"PGJOLT_AGENTS_NAMESPACE": "pgjolt"}),
                                    (("--kubeconfig", world.config), {})):
