@@ -60,7 +60,7 @@ class World:
 
     def __init__(self):
         self.passthrough = self.agent = None
-        self.server = Server("benchf", 55483, settings=["--shared_buffers=16MB", "--autovacuum=off",
+        self.server = Server("benchf", 25483, settings=["--shared_buffers=16MB", "--autovacuum=off",
                                                         "--checkpoint_timeout=1h", "--max_wal_size=4GB",
                                                         # mmap needs files that FUSE cannot map with direct_io.
                                                         "--dynamic_shared_memory_type=posix"])

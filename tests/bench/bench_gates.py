@@ -127,7 +127,7 @@ def strace(server):
 
 def idle(short):
     rounds, seconds = (1, 2) if short else (8, 3)
-    server = Server("benchg", 55479)
+    server = Server("benchg", 25479)
     found = {}
     agent = None
     try:

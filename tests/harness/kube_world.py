@@ -3,7 +3,6 @@ and log folders are pods', callers on TCP with tokens."""
 import http.client
 import os
 import shutil
-import socket
 import subprocess
 import sys
 
@@ -71,12 +70,6 @@ class Caller:
     def __call__(self, method, path, body=None):
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         return call(self.connection, self.document, method, path, body, headers=headers)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def tls_options(folder, port, node):

@@ -8,6 +8,7 @@ import time
 
 import suite
 from harness.agent import Agent, AgentError
+from harness.ports import free_port
 from lib_postgres import Server, bin_dir, children, held, state, title
 
 
@@ -57,8 +58,8 @@ class World(suite.Things):
         settings = ["--max_connections=50", "--checkpoint_timeout=1h", "--autovacuum=off",
                     "--bgwriter_lru_maxpages=0", "--temp_buffers=800kB", "--work_mem=64kB",
                     "--max_wal_size=160MB"]
-        self.server = self.keep(VolumeServer("pga", 55471, settings=settings))
-        self.plain = self.keep(Server("pgb", 56000 + os.getpid() % 4000, alone=False, cluster="pjplain",
+        self.server = self.keep(VolumeServer("pga", 25471, settings=settings))
+        self.plain = self.keep(Server("pgb", free_port(), alone=False, cluster="pjplain",
                                       settings=settings))
         for server in (self.server, self.plain):
             subprocess.run(Server.as_postgres(f"{bin_dir()}/pg_checksums", "--enable", "-N", "-D",

@@ -41,7 +41,7 @@ class World:
 
     def database(self):
         if not self.server:
-            self.server = Server("pjag", 55491, cluster=f"pjagents{os.getpid()}").start()
+            self.server = Server("pjag", 25491, cluster=f"pjagents{os.getpid()}").start()
         return self.server
 
     def remove(self):
@@ -251,7 +251,7 @@ def run_drill(server, agent, steps, code):
 def test_refused_at_the_first_fault(world):
     """Of an instance in the node's own network that is told at the arming: refused where nothing had been done before."""
     cut = "{inject: net-partition, target: primary, for: 5s, params: {peers: 10.9.9.9}}"
-    server = Server("pjopen", 55492, alone=False, cluster=f"pjopen{os.getpid()}").start()
+    server = Server("pjopen", 25492, alone=False, cluster=f"pjopen{os.getpid()}").start()
     try:
         with scratch("agents") as folder, Agent(folder, "--node-name", NODE) as agent:
             report = run_drill(server, agent, f"  - wait: 10ms\n  - {cut}\n", 3)
@@ -265,7 +265,7 @@ def test_refused_at_the_first_fault(world):
             more = ["inject", "net-partition", "--peers", "10.9.9.9", "--for", "5s", "--cluster", server.cluster, "--manager", "plain",
                     "--agent", agent.socket, "--target"]
             assert "network" in pgjolt(*more, "all", code=3)[1]
-            other = Server("pjshut", 55493, cluster=server.cluster).start()
+            other = Server("pjshut", 25493, cluster=server.cluster).start()
             try:
                 subprocess.run(["nsenter", "--net", "--target", str(other.postmaster), "ip", "link", "add", "pj0",
                                 "type", "veth", "peer", "name", "pj1"], check=True)

@@ -15,7 +15,8 @@ from agent import TIME_SCALE  # noqa: E402
 from agent_http import BUILD, Agent  # noqa: E402
 from in_pod import in_pod  # noqa: E402
 from kube_api import KubeApi  # noqa: E402
-from kube_world import Caller, Pod, agent_options, free_port, make_certificates, tls_options  # noqa: E402
+from kube_world import Caller, Pod, agent_options, make_certificates, tls_options  # noqa: E402
+from ports import free_port  # noqa: E402
 from openapi import Document  # noqa: E402
 
 document = Document()
@@ -36,7 +37,7 @@ def setUpModule():
     try:
         make_certificates(folder)
         api = KubeApi(file("pair.pem"), file("pair.key"))
-        pod = Pod(NAMESPACE, POD, 55481).start()
+        pod = Pod(NAMESPACE, POD, 25481).start()
         reset()
     except BaseException:
         tearDownModule()

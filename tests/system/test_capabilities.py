@@ -100,7 +100,7 @@ class Less(unittest.TestCase):
         with open(binary, "w", encoding="ascii") as f:
             f.write(f'#!/bin/sh\nexec setpriv --bounding-set {words} --inh-caps -all -- {BINARY} "$@"\n')
         os.chmod(binary, 0o755)
-        server = Server("pgcaps", 55491)
+        server = Server("pgcaps", 25491)
         self.addCleanup(server.remove)
         server.start()
         agent = Agent.alone(binary=binary)

@@ -6,12 +6,12 @@ import re
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import time
 
 import suite
 from harness.agent import Agent, AgentError
+from harness.ports import free_port
 from harness.vdso import is_pristine, vdso
 from lib_postgres import (
     Server, Session, bin_dir, cgroup_root, children, title, wait_for)
@@ -57,19 +57,13 @@ for line in sys.stdin:
 """
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 class World(suite.Things):
     """One server in namespaces and a cgroup of its own, a plain one beside it, an agent."""
 
     def __init__(self):
         super().__init__()
         self.programs = []
-        self.server = self.keep(Server(f"ca{os.getpid()}", 55441, cluster=f"pjclock{os.getpid()}"))
+        self.server = self.keep(Server(f"ca{os.getpid()}", 25441, cluster=f"pjclock{os.getpid()}"))
         self.plain = self.keep(Server(f"cb{os.getpid()}", free_port(), alone=False,
                                       cluster=f"pjclockplain{os.getpid()}"))
         self.server.start()

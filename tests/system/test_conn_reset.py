@@ -11,7 +11,7 @@ import suite
 from harness.agent import Agent, AgentError
 from lib_postgres import Server, Session, bin_dir, cgroup_root, children, inside, title, wait_for
 
-PORT, PLAIN_PORT, STORE_PORT = 55441, 55442, 2379
+PORT, PLAIN_PORT, STORE_PORT = 25443, 25444, 2379
 
 
 class OverTcp:

@@ -21,7 +21,7 @@ class World(suite.Things):
 
 
 def test_in_namespaces_of_its_own(world):
-    server = world.keep(Server("pga", 55451)).start()
+    server = world.keep(Server("pga", 25451)).start()
     i = world.agent.instance_of(server.postmaster)
     assert i, world.agent.instances()
     with open(f"/proc/{server.postmaster}/stat", encoding="latin-1") as f:
@@ -32,7 +32,7 @@ def test_in_namespaces_of_its_own(world):
     assert i["pgdata"] == server.data and i["waldir"] == server.data + "/pg_wal", i
     assert i["cgroup"] == server.cgroup, i
     assert i["netns"] == os.stat(f"/proc/{server.postmaster}/ns/net").st_ino, i
-    assert i["host_network"] is False and i["port"] == 55451, i
+    assert i["host_network"] is False and i["port"] == 25451, i
     assert i["socket_dir"] == server.folder and i["version"].startswith("15"), i
     world.drop(server)
     assert not [x for x in world.agent.instances() if x["name"] == f"{CLUSTER}/pga"]
@@ -40,7 +40,7 @@ def test_in_namespaces_of_its_own(world):
 
 def test_name_servers_of_its_own(world):
     """Its root's resolv.conf, not ours."""
-    server = world.keep(Server("pgf", 55456)).start()
+    server = world.keep(Server("pgf", 25456)).start()
     path = f"{server.folder}/resolv.conf"
     with open(path, "w", encoding="ascii") as f:
         f.write("search shop.svc\nnameserver 10.96.0.10\nnameserver fd00:ec2::53\n")
@@ -52,17 +52,17 @@ def test_name_servers_of_its_own(world):
 
 
 def test_plain(world):
-    server = world.keep(Server("pgb", 55452, alone=False, cluster="odd na/me"))
+    server = world.keep(Server("pgb", 25452, alone=False, cluster="odd na/me"))
     server.start()
     i = world.agent.instance_of(server.postmaster)
-    assert i["name"] == "odd-na-me/55452", i
+    assert i["name"] == "odd-na-me/25452", i
     assert i["host_network"] is True and i["addresses"] == ["127.0.0.1"], i
     world.drop(server)
 
 
 def test_cluster_name_from_the_titles(world):
     # The postmaster's own command line says nothing of it.
-    server = world.keep(Server("pgc", 55453, cluster="fromfile"))
+    server = world.keep(Server("pgc", 25453, cluster="fromfile"))
     with open(f"{server.data}/postgresql.conf", "a", encoding="ascii") as f:
         f.write("cluster_name = 'fromfile'\n")
     server.name_on_command_line = False
@@ -72,7 +72,7 @@ def test_cluster_name_from_the_titles(world):
 
 
 def test_replica_and_wal_elsewhere(world):
-    server = world.keep(Server("pgd", 55454))
+    server = world.keep(Server("pgd", 25454))
     wal = f"{server.folder}/wal"
     shutil.move(f"{server.data}/pg_wal", wal)
     os.symlink(wal, f"{server.data}/pg_wal")
@@ -105,7 +105,7 @@ def test_impostor(world):
 
 
 def test_a_crowd_that_comes_and_goes(world):
-    server = world.keep(Server("pge", 55455)).start()
+    server = world.keep(Server("pge", 25455)).start()
     crowd = [subprocess.Popen(["sleep", "100"]) for _ in range(400)]
     churn = subprocess.Popen(["sh", "-c", "while :; do /bin/true; done"])
     try:

@@ -16,6 +16,7 @@ import warnings
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "harness"))
 from agent_http import AGENT, Agent, call, client_tls  # noqa: E402
 from openapi import Document  # noqa: E402
+from ports import free_port  # noqa: E402
 
 document = Document()
 folder = agent = port = None
@@ -66,12 +67,6 @@ def make(name, subject, extensions, ca="ca", days="20"):
     openssl("req", "-new", "-key", f"{name}.key", "-subj", subject, "-out", f"{name}.csr", "-config", "x.cnf")
     openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-CAcreateserial", "-days", days,
             "-out", f"{name}.pem", "-extfile", "x.cnf", "-extensions", extensions)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def tls_options(certificate="server.pem", key="server.key", ca="ca.pem"):

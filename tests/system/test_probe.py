@@ -14,16 +14,13 @@ import tempfile
 import time
 import unittest
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "harness"))
+from ports import free_port  # noqa: E402
+
 BUILD = os.environ.get("PGJOLT_BUILD", "build/release")
 DRIVER = os.path.join(BUILD, "tests/system/probe-driver")
 BIN = "/usr/lib/postgresql/15/bin"
 MS = 1_000_000
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Server:

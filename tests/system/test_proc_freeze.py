@@ -13,8 +13,8 @@ class World(suite.Things):
 
     def __init__(self):
         super().__init__()
-        self.server = self.keep(Server("pga", 55431))
-        self.plain = self.keep(Server("pgb", 55432, alone=False, cluster="pjplain"))
+        self.server = self.keep(Server("pga", 25431))
+        self.plain = self.keep(Server("pgb", 25432, alone=False, cluster="pjplain"))
         self.server.start()
         self.plain.start()
         self.agent = self.keep(Agent.alone())

@@ -11,8 +11,8 @@ from lib_postgres import Server, Session, bin_dir, cgroup_root, children, state,
 class World(suite.Things):
     def __init__(self):
         super().__init__()
-        self.server = self.keep(Server("pga", 55441))
-        self.plain = self.keep(Server("pgb", 55442, alone=False, cluster="pjplain"))
+        self.server = self.keep(Server("pga", 25445))
+        self.plain = self.keep(Server("pgb", 25446, alone=False, cluster="pjplain"))
         self.server.start()
         self.plain.start()
         self.agent = self.keep(Agent.alone())

@@ -14,7 +14,8 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "harness"))
 from agent_http import Agent  # noqa: E402
 from kube_api import KubeApi  # noqa: E402
-from kube_world import Caller, Pod, agent_options, free_port, make_certificates  # noqa: E402
+from kube_world import Caller, Pod, agent_options, make_certificates  # noqa: E402
+from ports import free_port  # noqa: E402
 from openapi import Document  # noqa: E402
 
 document = Document()
@@ -34,7 +35,7 @@ def setUpModule():
         make_certificates(folder)
         api = KubeApi(f"{folder}/pair.pem", f"{folder}/pair.key")
         for i in range(2):
-            pods.append(Pod(NAMESPACE, f"main-{i}", 55483 + i, i).start())
+            pods.append(Pod(NAMESPACE, f"main-{i}", 25483 + i, i).start())
     except BaseException:
         tearDownModule()
         raise
