@@ -147,13 +147,14 @@ def agent_on(world, node):
     return next(a for a in world.pods("pgjolt", "component=agent") if a["spec"]["nodeName"] == node)
 
 
-def order(world, address, token, calls):
-    """The argument of caller.py."""
-    cert, key = world.authority.issue("pgjolt-client")
-    files = {}
-    for name, path in (("ca", world.authority.ca), ("cert", cert), ("key", key)):
-        with open(path, encoding="utf-8") as f:
-            files[name] = f.read()
+def identity(world):
+    """What a coordinator has: authority, certificate, key, as they are now."""
+    data = world.get("-n", "pgjolt", "secret", "pgjolt-client-tls")["data"]
+    return {name: base64.b64decode(data[key]).decode() for name, key in (("ca", "ca.crt"), ("cert", "tls.crt"), ("key", "tls.key"))}
+
+
+def order(files, address, token, calls):
+    """The argument of caller.py. files: as identity() has them."""
     return json.dumps({"address": address, "token": token, "files": files, "calls": calls})
 
 
@@ -189,7 +190,7 @@ def test_request_sent_again_is_refused(world):
     node = next(o["spec"]["nodeName"] for o in world.pods() if f"shop/{o['metadata']['name']}" == target)
     arm = ["POST", "/v1/experiments", arm_words("again-1", target)]
     token, log = world.toolbox("cat", "/var/run/secrets/pgjolt.io/token"), lab.AgentsLog(world)
-    answers = send_from_pod(world, order(world, agent_on(world, node)["status"]["podIP"], token, [
+    answers = send_from_pod(world, order(identity(world), agent_on(world, node)["status"]["podIP"], token, [
         arm, ["POST", "/v1/experiments/again-1/revert", None], arm, ["POST", "/v1/experiments/again-1/fire", None]]))
     assert [a[0] for a in answers] == [201, 200, 409, 410], answers
     assert "an id serves once" in answers[2][1]["error"]["message"], answers[2]

@@ -64,6 +64,11 @@ def kubelab(*words, timeout=120, check=True, **kwargs):
     return r
 
 
+def shown(words):
+    """For an error: what is long may be a key, or a token."""
+    return " ".join(word if len(word) < 200 else f"<{len(word)} bytes>" for word in words)
+
+
 def wait_for(what, condition, limit=60, every=0.3):
     """The first true answer of condition()."""
     end = time.monotonic() + limit
@@ -144,8 +149,7 @@ class Cluster:
             r = subprocess.run(["kubectl", *words], text=True, capture_output=True, input=stdin or "",
                                timeout=timeout, check=False)
         if check and r.returncode != 0:
-            shown = " ".join(word if len(word) < 200 else f"<{len(word)} bytes>" for word in words)    # it may be a key
-            raise AssertionError(f"kubectl {shown}: {r.returncode}\n{r.stdout[-3000:]}{r.stderr[-3000:]}")
+            raise AssertionError(f"kubectl {shown(words)}: {r.returncode}\n{r.stdout[-3000:]}{r.stderr[-3000:]}")
         return r if not check else r.stdout
 
     def get(self, *words):
@@ -158,7 +162,7 @@ class Cluster:
 
     def on(self, node, *command, check=True, stdin=None, timeout=60):
         r = kubelab("on", node, *command, check=False, input=stdin or "", timeout=timeout)
-        assert not check or r.returncode == 0, f"on {node}: {command}: {r.stdout}{r.stderr}"
+        assert not check or r.returncode == 0, f"on {node}: {shown(command)}: {r.stdout}{r.stderr}"
         return r.stdout
 
     def claims(self):

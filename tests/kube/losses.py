@@ -201,10 +201,10 @@ def test_containerd_restarted(world):
     world.wait_clean()
 
 
-def call_from_node(world, o, token, *calls):
+def call_from_node(world, o, files, token, *calls):
     """From that pod's node to its agent, since kubectl needs the server that is away: status and answer of each."""
     answers = world.on(o["spec"]["nodeName"], "/usr/bin/python3", "-",
-                       callers.order(world, o["agent"], token, calls), stdin=callers.caller_script())
+                       callers.order(files, o["agent"], token, calls), stdin=callers.caller_script())
     return json.loads(answers)
 
 
@@ -219,6 +219,7 @@ def without_api_server(world):
     pods = {f"shop/{o['metadata']['name']}": o for o in world.pods()}
     for o in pods.values():
         o["agent"] = callers.agent_on(world, o["spec"]["nodeName"])["status"]["podIP"]
+    files = callers.identity(world)
     third = next(name for name in pods if name not in (long, short))
     pid = world.on("cp", "pgrep", "-x", "kube-apiserver").strip()
     command = world.on("cp", "cat", f"/proc/{pid}/cmdline").rstrip("\0").split("\0")
@@ -226,7 +227,7 @@ def without_api_server(world):
 
     def refused(word):
         arm = callers.arm_words(f"away-{len(refusals)}", third)
-        status, answer = call_from_node(world, pods[third], token, ["POST", "/v1/experiments", arm])[0]
+        status, answer = call_from_node(world, pods[third], files, token, ["POST", "/v1/experiments", arm])[0]
         assert status >= 400, answer
         refusals.append((arm["experiment"], status, answer["error"]["message"]))
         return word in refusals[-1][2]
@@ -239,7 +240,7 @@ def without_api_server(world):
         wait_for("the allowance has ended", lambda: refused("Review"), 60, every=1)
         assert all(word.format(node=node) in "\n".join(world.leftovers([node])) for word in HELD), "what was there did not go on"
         # With a token of nobody's, which nobody can be asked about.
-        status, answer = call_from_node(world, pods[long], "nobody", ["POST", "/v1/revert", None])[0]
+        status, answer = call_from_node(world, pods[long], files, "nobody", ["POST", "/v1/revert", None])[0]
         assert status == 200, answer
         world.wait_clean(10)
     finally:

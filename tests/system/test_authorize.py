@@ -200,7 +200,8 @@ class Deciding(WithAgent):
         finally:
             api.answer_after.set()
         self.assertEqual([w.connection.getresponse().status for w in waiting], [201, 201, 201])
-        self.assertEqual(len([c for c in api.calls if c[1].endswith("subjectaccessreviews")]), 2)
+        # One for the three; whoever has gone may be known to have by then.
+        self.assertIn(len([c for c in api.calls if c[1].endswith("subjectaccessreviews")]), (1, 2))
         self.assertEqual(self.me("POST", "/v1/revert").json["left"], 0)
 
     def test_stopping_while_one_waits(self):
