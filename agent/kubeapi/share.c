@@ -8,6 +8,16 @@
 #define MS_PER_S 1000
 #define MARGIN_S 30	/* a claim's end after the fault's: reverting takes its time */
 
+/*
+ * Whoever may create ConfigMaps may give them the share's label. A page of the largest (1 MiB of data) is half of what an
+ * answer may be; where text is longer in JSON ("<" is six bytes there), they are asked for one by one. Who makes more of
+ * them than the pages hold has us look seldom.
+ */
+#define PAGE_ITEMS 8
+#define PAGE_MS 10000
+#define PAGES_MAX 512
+#define LIST_AGAIN_NS (300 * NS_PER_S)
+
 int64_t share_now_s(void)
 {
 	return (int64_t)(realtime_ns() / NS_PER_S);
@@ -105,32 +115,94 @@ static bool is_of_our_node(const struct shares *s, const cJSON *map)
 	return found;
 }
 
-static void on_listed(int r, const cJSON *list, const struct err *err, void *data)
+static void list_end(struct shares *s, int r, const char *words)
 {
-	struct shares *s = data;
+	struct share_listing *l = &s->listing;
+
+	free(l->token);
+	l->token = NULL;
+	l->done = r >= 0;
+	if (r == -EFBIG)
+		l->begin_ns = now_ns() + LIST_AGAIN_NS;
+	if (r != -EFBIG || !l->told)
+		share_tell_error(s, "*", r, words);
+	l->told = l->told || r == -EFBIG;
+	share_look_in(s, SHARE_LOOK_US);
+}
+
+static void on_page(int r, const cJSON *page, const struct err *err, void *data);
+
+static int ask_page(struct shares *s, struct err **err)
+{
+	struct share_listing *l = &s->listing;
+	_cleanup_free_ char *path = NULL;
+
+	if (l->pages >= PAGES_MAX)
+		return err_set(err, EFBIG, "too many ConfigMaps there have the label " SHARE_LABEL "=" SHARE_LABEL_VALUE
+			", %d pages of them were read; delete those that no agent made", PAGES_MAX);
+	l->pages++;
+	path = l->token ?
+		kube_path(MAPS_PATH "?labelSelector=%s&limit=%u&continue=%s", s->world.namespace,
+			SHARE_LABEL "=" SHARE_LABEL_VALUE, l->items, l->token) :
+		kube_path(MAPS_PATH "?labelSelector=%s&limit=%u", s->world.namespace,
+			SHARE_LABEL "=" SHARE_LABEL_VALUE, l->items);
+	return kube_start(s->world.kube, "GET", path, NULL, PAGE_MS, on_page, s, &l->call, err);
+}
+
+/* What is of our node and not ours goes, at once: a page after this one may fail. */
+static void take_page(struct shares *s, const cJSON *page)
+{
+	const char *token = kube_text(page, "metadata.continue");
+	struct share_listing *l = &s->listing;
 	const cJSON *map;
 
-	s->listing = NULL;
-	s->listed = r >= 0;
-	if (r < 0)
-		share_tell_error(s, "*", r, err_text(err));
-	/* What is of our node and not ours goes. */
-	cJSON_ArrayForEach(map, kube_field(list, "items"))
+	cJSON_ArrayForEach(map, kube_field(page, "items"))
 		if (is_of_our_node(s, map))
 			update(s, kube_name(map));
-	share_look_in(s, SHARE_LOOK_US);
+	free(l->token);
+	l->token = token && *token ? strdup(token) : NULL;
+	if (token && *token && !l->token)
+		abort();
+}
+
+static void on_page(int r, const cJSON *page, const struct err *err, void *data)
+{
+	struct shares *s = data;
+	struct share_listing *l = &s->listing;
+	_cleanup_err_ struct err *next = NULL;
+	const bool is_too_large = (r == -EFBIG || r == -ETIMEDOUT) && l->items > 1;
+
+	l->call = NULL;
+	if (r >= 0)
+		take_page(s, page);
+	else if (is_too_large)
+		l->items = 1;
+	if (r < 0 && !is_too_large) {
+		list_end(s, r, err_text(err));
+		return;
+	}
+	if (r >= 0 && !l->token) {
+		list_end(s, 0, "");
+		return;
+	}
+	r = ask_page(s, &next);
+	if (r < 0)
+		list_end(s, r, err_text(next));
 }
 
 static void list(struct shares *s)
 {
-	_cleanup_free_ char *path = kube_path(MAPS_PATH "?labelSelector=%s", s->world.namespace,
-		SHARE_LABEL "=" SHARE_LABEL_VALUE);
+	struct share_listing *l = &s->listing;
 	_cleanup_err_ struct err *err = NULL;
+	int r;
 
-	if (s->listing)
+	if (l->call || now_ns() < l->begin_ns)
 		return;
-	if (kube_start(s->world.kube, "GET", path, NULL, SHARE_CALL_MS, on_listed, s, &s->listing, &err) < 0)
-		share_tell_error(s, "*", -EIO, err_text(err));
+	l->pages = 0;
+	l->items = PAGE_ITEMS;
+	r = ask_page(s, &err);
+	if (r < 0)
+		list_end(s, r, err_text(err));
 }
 
 static int on_look(sd_event_source *source, uint64_t usec, void *data)
@@ -142,9 +214,9 @@ static int on_look(sd_event_source *source, uint64_t usec, void *data)
 	for (const struct share_claim *c = s->claims; c; c = c->next)
 		if (is_outdated(s, c))
 			update(s, c->map);
-	if (!s->listed)
+	if (!s->listing.done)
 		list(s);
-	if (s->claims || !s->listed)
+	if (s->claims || !s->listing.done)
 		share_look_in(s, SHARE_LOOK_US);
 	return 0;
 }
@@ -172,8 +244,8 @@ void shares_free(struct shares *s)
 	if (!s)
 		return;
 	sd_event_source_disable_unref(s->look);
-	if (s->listing)
-		kube_cancel(s->listing);
+	kube_cancel(s->listing.call);
+	free(s->listing.token);
 	changes_free(s);
 	for (struct share_claim *c = s->claims, *next; c; c = next) {
 		next = c->next;

@@ -17,12 +17,22 @@ struct share_claim {
 	struct share_claim *next;
 };
 
+/* What an earlier agent of the node left, looked for among all ConfigMaps with the share's label, in pages. */
+struct share_listing {
+	struct kube_call *call;
+	char *token;		/* of the page after; NULL: the first */
+	unsigned pages;		/* asked for by now */
+	unsigned items;		/* of a page, at most */
+	uint64_t begin_ns;	/* not before that */
+	bool done;
+	bool told;		/* that there are too many */
+};
+
 struct shares {
 	struct shares_world world;
 	struct share_claim *claims;
 	struct change *changes;		/* in order; one a ConfigMap at a time */
-	struct kube_call *listing;
-	bool listed;			/* what an earlier agent left is known */
+	struct share_listing listing;
 	sd_event_source *look;
 	uint64_t look_ns;		/* when; UINT64_MAX: not */
 	char *told;			/* the last error, told once */

@@ -85,7 +85,22 @@ class Handler(BaseHTTPRequestHandler):
             return
         with api.lock:
             items = [o for o in api.objects[kind].values() if self.in_scope(o, space) and matches(o, query)]
-            self.answer(200, {"kind": "List", "metadata": {"resourceVersion": str(api.version)}, "items": items})
+            meta = {"resourceVersion": str(api.version)}
+        self.answer(200, {"kind": "List", "metadata": meta, "items": self.page(items, query, meta)})
+
+    @staticmethod
+    def page(items, query, meta):
+        """In the order of their names, as the real one; continue is the last one's before."""
+        def key(item):
+            return f"{item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
+        limit, last = int(query.get("limit", ["0"])[0]), query.get("continue", [""])[0]
+        if not last and not 0 < limit < len(items):
+            return items
+        items = sorted((o for o in items if key(o) > last), key=key)
+        if 0 < limit < len(items):
+            items = items[:limit]
+            meta["continue"] = key(items[-1])
+        return items
 
     def missing(self, name):
         self.fail(404, f"{name} not found")

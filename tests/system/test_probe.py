@@ -358,7 +358,7 @@ class ProbeTest(unittest.TestCase):
         time.sleep(1)
         r = run.finish()
         self.assertIsNone(r["error"])
-        self.assertGreater(r["ledger"]["ok"], 30)
+        self.assertGreater(r["ledger"]["ok"], 5)
         self.assertEqual({a["client"] for a in r["attempts"]},
                          {"write-clients", "write-clients-fresh", "read-clients", "read-clients-fresh"})
         self.assertEqual({a["instance"] for a in select(r, "write-clients")}, {0})

@@ -224,6 +224,22 @@ class Share(unittest.TestCase):
         self.given_back()
         self.assertEqual(self.two.arm("d").status, 201)
 
+    def test_a_dead_agent_among_maps_of_others(self):
+        """Whoever may create ConfigMaps can make more of them than one answer holds."""
+        names = [f"{prefix}{i}" for i in range(10) for prefix in ("aaa-", "pgjolt-share-aaa.")]
+        self.one.agent.kill()
+        try:
+            for i, name in enumerate(names):    # of those at the end each character is six in JSON
+                api.put("configmaps", name, "pgjolt", labels={"app.kubernetes.io/component": "share"},
+                        data={"claims": ("x" if i < 12 else "\x01") * (1 << 20)})
+            put_claims(json.dumps({self.one.instance: claim("one", 3600)}))
+            self.one.start()
+            self.given_back()
+            self.assertNotIn("it is tried again", self.one.agent.read_log())
+        finally:
+            for name in names:
+                api.delete("configmaps", name, "pgjolt")
+
     def test_without_the_api_server(self):
         self.assertEqual(self.one.arm("a").status, 201)
         self.assertEqual(self.one.caller("POST", "/v1/experiments/a/fire").status, 200)

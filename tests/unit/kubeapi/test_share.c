@@ -1,4 +1,5 @@
-/* A claim from its first word to its end, with an API server that keeps one ConfigMap. */
+/* A claim from its first word to its end, with an API server that keeps one ConfigMap, and lists others before it. */
+#include <limits.h>
 #include "unit/kube/server.h"
 #include "core/json.h"
 #include "kubeapi/share.h"
@@ -7,6 +8,8 @@ static struct {
 	char map[4096];	/* "" there is none */
 	unsigned version, puts, posts, deletions;
 	bool broken;
+	bool endless;	/* each page has one after it */
+	unsigned foreign, pages;
 } api;
 
 static uint64_t busy;
@@ -30,13 +33,62 @@ static void serve_map(int fd, const char *request)
 	answer(fd, "200 OK", api.map);
 }
 
+/* Made by somebody else: without a name of ours, or such that no agent makes. Some are far larger in JSON than they are. */
+static void foreign_add(cJSON *items, unsigned i)
+{
+	size_t length = (i % 16 < 4 ? 5UL : 1UL) << 20;
+	_cleanup_free_ char *text = malloc(length + 1);
+	cJSON *map = json_object(), *metadata = json_object(), *data = json_object();
+	char name[64];
+
+	snprintf(name, sizeof(name), i % 2 ? "a-%03u" : "pgjolt-share-a.%03u", i);
+	memset(text, 'x', length);
+	text[length] = 0;
+	json_add_string(metadata, "name", name);
+	if (i % 4 == 2)
+		json_add_item(metadata, "finalizers", json_array());
+	json_add_string(data, "padding", text);
+	if (i % 4)
+		json_add_string(data, "claims", "{\"db/pg-0\": {\"node\": \"one\", \"until\": \"2100-01-01T00:00:00Z\"}}");
+	json_add_item(map, "metadata", metadata);
+	json_add_item(map, "data", data);
+	json_append(items, map);
+}
+
+/* Tokens need to be encoded: "8/=". */
+static void serve_list(int fd, const char *request)
+{
+	const char *limit = strstr(request, "limit="), *token = strstr(request, "continue=");
+	unsigned from = token ? strtoul(token + 9, NULL, 10) : 0, most = limit ? strtoul(limit + 6, NULL, 10) : UINT_MAX;
+	unsigned all = api.foreign + (*api.map != 0), i;
+	_cleanup_json_ cJSON *list = json_object(), *map = NULL;
+	cJSON *metadata = json_object(), *items = json_array();
+	_cleanup_free_ char *text = NULL;
+	char next[32];
+
+	cr_assert(!token || strncmp(token + 9 + strspn(token + 9, "0123456789"), "%2F%3D", 6) == 0, "%s", request);
+	api.pages++;
+	json_add_item(list, "metadata", metadata);
+	json_add_item(list, "items", items);
+	for (i = from; i < all && i - from < most; i++)
+		if (i < api.foreign)
+			foreign_add(items, i);
+		else if (json_parse(api.map, strlen(api.map), &map, NULL) == 0)
+			json_append(items, steal_ptr(map));
+	snprintf(next, sizeof(next), "%u/=", i);
+	if (i < all || api.endless)
+		json_add_string(metadata, "continue", next);
+	text = json_print(list);
+	answer(fd, "200 OK", text);
+}
+
 static void serve(int fd, unsigned nth, const char *request)
 {
 	(void)nth;
 	if (api.broken) {
 		answer(fd, "500 Broken", "{\"message\": \"out of order\"}");
 	} else if (strncmp(request, "GET", 3) == 0 && strstr(request, "labelSelector")) {
-		answer(fd, "200 OK", "{\"items\": []}");
+		serve_list(fd, request);
 	} else if (strncmp(request, "GET", 3) == 0) {
 		answer(fd, *api.map ? "200 OK" : "404 Not Found", *api.map ? api.map : "{}");
 	} else if (strncmp(request, "DELETE", 6) == 0) {
@@ -223,4 +275,44 @@ Test(share_claims, of_an_agent_before_last_as_long_as_what_it_left)
 	busy = 0;
 	shares_look(shares);
 	LOOP_UNTIL(!shares_are_held(shares) && !*api.map);
+}
+
+static const char left[] = "{\"metadata\": {\"name\": \"pgjolt-share-db.main\", \"namespace\": \"pgjolt\"}, "
+	"\"data\": {\"cluster\": \"db/main\", \"claims\": \"{\\\"db/pg-0\\\": {\\\"node\\\": \\\"one\\\", "
+	"\\\"until\\\": \\\"2100-01-01T00:00:00Z\\\"}}\"}}";
+
+/* Whoever may create ConfigMaps can make more of them than one answer holds. */
+Test(share_claims, of_an_agent_before_are_found_behind_what_others_made)
+{
+	snprintf(api.map, sizeof(api.map), "%s", left);
+	api.foreign = 40;
+	busy = 60000;
+	LOOP_UNTIL(shares_are_held(shares));
+	cr_expect_gt(api.pages, api.foreign / 8);
+	cr_expect_str_eq(told, "");
+	busy = 0;
+	shares_look(shares);
+	LOOP_UNTIL(!shares_are_held(shares) && !*api.map);
+	cr_expect_eq(api.deletions, 1);
+	cr_expect_eq(api.puts + api.posts, 0);
+}
+
+Test(share_claims, are_not_looked_for_without_end)
+{
+	unsigned pages;
+
+	snprintf(api.map, sizeof(api.map), "%s", left);
+	api.endless = true;
+	LOOP_UNTIL(*told);
+	cr_expect(strstr(told, "too many ConfigMaps"), "%s", told);
+	/* What was found by then counts. */
+	cr_expect_eq(api.deletions, 1);
+	pages = api.pages;
+	*told = 0;
+	for (int i = 0; i < 20; i++) {
+		shares_look(shares);
+		sd_event_run(event, 5000);
+	}
+	cr_expect_eq(api.pages, pages);
+	cr_expect_str_eq(told, "");
 }
